@@ -1,0 +1,151 @@
+"""All settings of a replica, with their defaults, the reasons for them, and the relations between them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one replica, read from the environment with the prefix `BATON_`.
+
+    Raises pydantic's ValidationError, which names every setting that is wrong, when the values do not fit together.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="BATON_", extra="ignore")
+
+    cluster: str = Field("baton", pattern=r"^[A-Za-z0-9._-]+$", description="Replicas of one name form one cluster.")
+    replica: str = Field(
+        default_factory=socket.gethostname,
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="The id of this replica, unique in its cluster. Default: the host's name.",
+    )
+    shard: int = Field(0, ge=0, description="The shard of sagas that this replica campaigns for.")
+
+    etcd_endpoints: str = Field("127.0.0.1:2379", description="Comma list of host:port, all members of etcd.")
+    etcd_user: str = Field("", description="User for etcd's own authentication; empty: none.")
+    etcd_password: str = Field("", repr=False, description="Password of that user.")
+    etcd_ca_file: Path | None = Field(
+        None, description="PEM file of the authority of etcd's certificates: turns TLS on."
+    )
+    etcd_cert_file: Path | None = Field(None, description="PEM file of this replica's certificate towards etcd.")
+    etcd_key_file: Path | None = Field(None, description="PEM file of the key of that certificate.")
+
+    dsn: str = Field(
+        "postgresql://127.0.0.1:5432/baton", repr=False, description="Postgres of the saga log, as a libpq URL."
+    )
+    log_pool_max: int = Field(8, ge=1, description="Connections for reads and starts, beside the leader's own writer.")
+
+    api_listen: str = Field("127.0.0.1:7400", description="host:port of the gRPC API.")
+    api_advertise: str = Field(
+        "", description="host:port under which clients and replicas reach the API; default: listen."
+    )
+    http_listen: str = Field("127.0.0.1:7480", description="host:port of /metrics, /healthz and /readyz.")
+    http_advertise: str = Field("", description="host:port under which others reach the HTTP port; default: listen.")
+    peer_listen: str = Field("127.0.0.1:7490", description="host:port where standbys watch this replica's heartbeat.")
+    peer_advertise: str = Field("", description="host:port under which the other replicas reach the peer port.")
+
+    definitions_dir: Path | None = Field(None, description="Folder of *.yaml definitions that are applied at start.")
+
+    lease_ttl_s: int = Field(
+        2, ge=1, description="Lease in etcd, whole seconds; etcd grants no less than 1.5 elections."
+    )
+    lease_margin_s: float = Field(0.2, gt=0, description="Taken off the lease for the clocks' different speeds.")
+    renew_interval_s: float = Field(0.4, gt=0, description="Time between two renewals of the lease.")
+    beat_interval_s: float = Field(
+        0.1, gt=0, description="Time between two beats that the leader sends to the standbys."
+    )
+    beat_timeout_s: float = Field(
+        0.5, gt=0, description="Silence after which a standby looks whether the leader is frozen."
+    )
+    loop_stall_max_s: float = Field(
+        1.5, gt=0, description="A main loop that stalls longer is not vouched for: no renewal."
+    )
+
+    log_timeout_s: float = Field(5.0, gt=0, description="Longest wait for one statement on Postgres.")
+    log_absence_max_s: float = Field(
+        4.0,
+        gt=0,
+        description="A leader that could write nothing for so long resigns; longer than a restart of Postgres.",
+    )
+    fence_wait_max_s: float = Field(
+        0.2, gt=0, description="Wait for the fence row before the writer of an older epoch is disconnected."
+    )
+    log_batch_max: int = Field(
+        4000, ge=1, description="Transitions in one commit at the most; 1 turns group commit off."
+    )
+
+    sagas_max: int = Field(10_000, ge=1, description="Sagas driven at once; the rest wait in Postgres.")
+    calls_max: int = Field(128, ge=1, le=1000, description="Calls in flight for each participant address.")
+    recovery_page: int = Field(
+        500, ge=1, description="Sagas read at a time at takeover: bounds the memory of the scan."
+    )
+    poll_interval_s: float = Field(
+        1.0, gt=0, description="Look for pending sagas at least so often, if no NOTIFY came."
+    )
+
+    input_bytes_max: int = Field(1_000_000, ge=1, description="Largest input of a saga, in bytes of JSON.")
+    message_bytes_max: int = Field(4_000_000, ge=1, description="Largest gRPC message that is sent or accepted.")
+    reply_bytes_max: int = Field(1_000_000, ge=1, description="Largest reply of a participant, in bytes of JSON.")
+
+    log_format: Literal["console", "json"] = Field("console", description="How log lines are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    @field_validator("etcd_endpoints")
+    @classmethod
+    def _endpoints(cls, value: str) -> str:
+        for endpoint in value.split(","):
+            _require_address(endpoint.strip(), allow_empty=False)
+        return value
+
+    @field_validator("api_listen", "http_listen", "peer_listen", "api_advertise", "http_advertise", "peer_advertise")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        _require_address(value, allow_empty=True)
+        return value
+
+    @model_validator(mode="after")
+    def _advertise_defaults(self) -> Self:
+        self.api_advertise = self.api_advertise or self.api_listen
+        self.http_advertise = self.http_advertise or self.http_listen
+        self.peer_advertise = self.peer_advertise or self.peer_listen
+        return self
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        deadline_s = self.lease_ttl_s - self.lease_margin_s
+        if self.renew_interval_s * 2 > deadline_s:
+            raise ValueError(
+                f"BATON_RENEW_INTERVAL_S={self.renew_interval_s} leaves no room for a second try within the lease "
+                f"(BATON_LEASE_TTL_S - BATON_LEASE_MARGIN_S = {deadline_s} s): at most {deadline_s / 2}"
+            )
+        if self.beat_interval_s * 2 > self.beat_timeout_s:
+            raise ValueError("BATON_BEAT_TIMEOUT_S must be at least twice BATON_BEAT_INTERVAL_S")
+        if bool(self.etcd_cert_file) != bool(self.etcd_key_file):
+            raise ValueError("BATON_ETCD_CERT_FILE and BATON_ETCD_KEY_FILE go together")
+        if bool(self.etcd_user) != bool(self.etcd_password):
+            raise ValueError("BATON_ETCD_USER and BATON_ETCD_PASSWORD go together")
+        return self
+
+    @property
+    def etcd_addresses(self) -> tuple[str, ...]:
+        """The members of etcd, each as host:port."""
+        return tuple(endpoint.strip() for endpoint in self.etcd_endpoints.split(","))
+
+
+def _require_address(value: str, *, allow_empty: bool) -> None:
+    if not value and allow_empty:
+        return
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
+        raise ValueError(f"{value!r} is not host:port")
+
+
+def process_id() -> int:
+    """The pid that a replica publishes, so that a person can find (and kill) it."""
+    return os.getpid()

@@ -1,0 +1,151 @@
+"""Every metric of a replica, declared in one place, and the set-up of its log.
+
+No label ever carries a saga id: the number of series stays bounded by definitions, steps and participants.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+_FAST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_SLOW_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_GAP_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 30)
+_ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 8000)
+
+
+class Metrics:
+    """The metrics of one replica, in a registry of their own so that several replicas can live in one test."""
+
+    def __init__(self, cluster: str, replica: str) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        registry = self.registry
+        self.info = Gauge(
+            "baton_replica_info", "Always 1; says which replica this is.", ["cluster", "replica"], registry=registry
+        )
+        self.info.labels(cluster, replica).set(1)
+
+        # Leadership.
+        self.is_leader = Gauge("baton_is_leader", "1 while this replica leads its shard.", registry=registry)
+        self.epoch = Gauge("baton_epoch", "The highest epoch that this replica has held or seen.", registry=registry)
+        self.leadership_changes = Counter(
+            "baton_leadership_changes", "Terms begun by this replica, by cause.", ["cause"], registry=registry
+        )
+        self.terms_ended = Counter(
+            "baton_terms_ended", "Terms of this replica that ended, by reason.", ["reason"], registry=registry
+        )
+        self.lease_left_s = Gauge(
+            "baton_lease_left_seconds", "Seconds until this replica's lease ends by its own clock.", registry=registry
+        )
+        self.accusations = Counter(
+            "baton_accusations", "Leaders that this replica found gone or frozen.", ["verdict"], registry=registry
+        )
+        self.failover_gap_s = Histogram(
+            "baton_failover_gap_seconds",
+            "From the last sign of the former leader to the first step that this leader drove.",
+            buckets=_GAP_S,
+            registry=registry,
+        )
+        self.recovery_s = Histogram(
+            "baton_recovery_seconds",
+            "From the new epoch to the end of the recovery scan.",
+            buckets=_FAST_S,
+            registry=registry,
+        )
+        self.recovered_sagas = Counter(
+            "baton_recovered_sagas", "Unfinished sagas that a recovery scan took over.", registry=registry
+        )
+
+        # Sagas and steps.
+        self.sagas_started = Counter(
+            "baton_sagas_started", "Sagas stored by this replica's StartSaga.", ["definition"], registry=registry
+        )
+        self.sagas_finished = Counter(
+            "baton_sagas_finished", "Sagas that reached a terminal state.", ["definition", "state"], registry=registry
+        )
+        self.sagas_in_flight = Gauge("baton_sagas_in_flight", "Sagas that this leader drives now.", registry=registry)
+        self.calls_in_flight = Gauge(
+            "baton_calls_in_flight", "Calls under way to a participant.", ["participant"], registry=registry
+        )
+        self.steps = Counter(
+            "baton_steps",
+            "Attempts of steps by outcome.",
+            ["definition", "step", "kind", "outcome"],
+            registry=registry,
+        )
+        self.step_s = Histogram(
+            "baton_step_duration_seconds",
+            "Time of one call to a participant.",
+            ["definition", "step", "kind"],
+            buckets=_FAST_S,
+            registry=registry,
+        )
+        self.saga_s = Histogram(
+            "baton_saga_duration_seconds",
+            "From StartSaga to the terminal state.",
+            ["definition", "state"],
+            buckets=_SLOW_S,
+            registry=registry,
+        )
+
+        # The log.
+        self.log_batch_rows = Histogram(
+            "baton_log_batch_transitions", "Transitions in one commit.", buckets=_ROWS, registry=registry
+        )
+        self.log_commit_s = Histogram(
+            "baton_log_commit_seconds", "Time of one commit of the log's writer.", buckets=_FAST_S, registry=registry
+        )
+        self.log_queue = Gauge("baton_log_queue_depth", "Transitions that wait for the next commit.", registry=registry)
+        self.log_retries = Counter(
+            "baton_log_retries", "Commits repeated because their outcome was unknown.", registry=registry
+        )
+        self.fenced_writes = Counter(
+            "baton_fenced_writes", "Writes refused because a later epoch holds the fence.", registry=registry
+        )
+        self.intake_batch_rows = Histogram(
+            "baton_intake_batch_sagas", "Sagas in one commit of StartSaga.", buckets=_ROWS, registry=registry
+        )
+        self.intake_queue = Gauge(
+            "baton_intake_queue_depth", "Starts that wait for the next commit.", registry=registry
+        )
+        self.pool_size = Gauge("baton_pool_connections", "Postgres connections of the pool.", registry=registry)
+        self.pool_waiting = Gauge("baton_pool_waiting", "Requests that wait for a connection.", registry=registry)
+
+        # The process.
+        self.loop_lag_s = Histogram(
+            "baton_loop_lag_seconds", "Lateness of the main loop's beat.", buckets=_FAST_S, registry=registry
+        )
+
+
+def sagas_by_state(counts: dict[tuple[str, str], int]) -> GaugeMetricFamily:
+    """The gauge of sagas by definition and state, made from what Postgres counted."""
+    family = GaugeMetricFamily(
+        "baton_sagas", "Sagas in the log by definition and state.", labels=["definition", "state"]
+    )
+    for (definition, state), count in sorted(counts.items()):
+        family.add_metric([definition, state], count)
+    return family
+
+
+def set_up_log(log_format: Literal["console", "json"], level: str) -> None:
+    """Make structlog write one event a line to standard error, for people or for machines."""
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks if log_format == "json" else structlog.processors.ExceptionRenderer(),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
