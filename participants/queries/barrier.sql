@@ -1,0 +1,43 @@
+-- name: claim
+-- Take the key for this call, unless a higher epoch has been seen. Waits for a transaction that holds the same key.
+-- One row: the higher epoch if there is one, and whether the key is now ours.
+WITH newer AS (
+    SELECT epoch FROM epoch WHERE shard = %(shard)s AND epoch > %(epoch)s
+), claimed AS (
+    INSERT INTO barrier (saga_id, step, kind, epoch)
+    SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s
+    WHERE NOT EXISTS (SELECT FROM newer)
+    ON CONFLICT DO NOTHING
+    RETURNING true
+)
+SELECT (SELECT epoch FROM newer), EXISTS (SELECT FROM claimed);
+
+-- name: bury
+-- Leave a tombstone for an action that was never seen. Waits for an action that is under way. A row: it is left now.
+INSERT INTO barrier (saga_id, step, kind, epoch, tombstone)
+VALUES (%(saga_id)s, %(step)s, 'action', %(epoch)s, true)
+ON CONFLICT DO NOTHING
+RETURNING true;
+
+-- name: stored
+-- What the key was answered with.
+SELECT code, message, reason, response, tombstone
+FROM barrier WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
+
+-- name: store
+-- The answer of the call that claimed the key, in the transaction of its effect.
+UPDATE barrier SET code = %(code)s, message = %(message)s, reason = %(reason)s, response = %(response)s
+WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
+
+-- name: record_effect
+-- One effect in the ledger.
+INSERT INTO ledger (saga_id, step, kind, epoch, effect)
+VALUES (%(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(effect)s);
+
+-- name: raise_epoch
+-- Remember a higher epoch; never lowers it.
+INSERT INTO epoch (shard, epoch) VALUES (%(shard)s, %(epoch)s)
+ON CONFLICT (shard) DO UPDATE SET epoch = excluded.epoch WHERE epoch.epoch < excluded.epoch;
+
+-- name: highest_epoch
+SELECT epoch FROM epoch WHERE shard = %(shard)s;

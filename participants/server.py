@@ -1,0 +1,168 @@
+"""Runs a participant: Postgres, the barrier, the services, health and reflection, until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from participants.barrier import Barrier
+from participants.database import Database
+from participants.dispatch import Dispatcher
+from participants.exchange import Exchange, Methods
+from participants.fault_service import FaultServicer
+from participants.faults import BadFault, Faults, faults_from_json
+from participants.interceptor import BarrierInterceptor
+from participants.pb.baton.participant.v1 import participant_pb2_grpc
+from participants.pb.shop.v1 import fault_pb2_grpc
+from participants.settings import ParticipantSettings
+
+log = structlog.get_logger()
+
+# A generated `add_..._to_server` function.
+Register = Callable[[Any, Any], None]
+
+MIGRATIONS = files("participants") / "migrations"
+
+# As far as gRPC counts: calls are bounded by the pool and by the caller, and a burst must not be answered CANCELLED.
+_UNBOUNDED = 2**31 - 1
+
+
+class BadAddress(Exception):
+    """The address to listen on is malformed, or somebody else listens there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A participant: its name (also its schema), and its servicer, made from its database and settings.
+
+    Without a database (`migrations` None) there is no barrier, and the servicer gets None.
+    """
+
+    name: str
+    register: Register
+    servicer: Callable[[Any, ParticipantSettings], object]
+    listen: str
+    migrations: Traversable | None = None
+    prepare: Callable[[Database, ParticipantSettings], Any] | None = field(default=None)
+
+
+class Participant:
+    """One running participant. `start`, then `stop`; or `run_until_signal` for both."""
+
+    def __init__(self, service: Service, settings: ParticipantSettings) -> None:
+        """Raises BadFault when the settings hold a fault that makes no sense."""
+        self.port = 0
+        self._service = service
+        self._settings = settings
+        self._listen = settings.listen or service.listen
+        self._database = Database(settings, service.name) if service.migrations is not None else None
+        barrier = Barrier(self._database) if self._database is not None else None
+        self._faults = Faults()
+        for fault in faults_from_json(settings.faults) if settings.faults else ():
+            self._faults.inject(fault)
+        dispatcher = Dispatcher(barrier, self._faults, settings.call_max_s)
+        self._methods = Methods()
+        self._exchange = Exchange(self._methods, dispatcher, settings.calls_max)
+        self._interceptor = BarrierInterceptor(dispatcher)
+        self._health = health.aio.HealthServicer()
+        self._server = self._make_server()
+        self._opening: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen at once; serve as soon as Postgres is there. Raises BadAddress."""
+        try:
+            self.port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise BadAddress(f"cannot listen on {self._listen}: {error}") from None
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+        log.info("participant listens", service=self._service.name, listen=self._listen, port=self.port)
+        self._opening = asyncio.create_task(self._open())
+
+    async def ready(self) -> None:
+        """Return once the participant serves."""
+        if self._opening is not None:
+            await asyncio.shield(self._opening)
+
+    async def stop(self) -> None:
+        """Take no more calls, answer those in work within the grace, and close."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._opening
+        await self._health.enter_graceful_shutdown()
+        self._exchange.close()
+        await self._server.stop(self._settings.shutdown_grace_s)
+        if self._database is not None:
+            await self._database.close()
+        log.info("participant stopped", service=self._service.name)
+
+    async def run_until_signal(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises BadAddress, and what opening the database raises."""
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await self.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                opened = group.create_task(self.ready())
+                await ended.wait()
+                opened.cancel()
+        finally:
+            await self.stop()
+
+    async def _open(self) -> None:
+        if self._database is not None and self._service.migrations is not None:
+            await self._database.open([MIGRATIONS / "barrier", self._service.migrations])
+            if self._service.prepare is not None:
+                await self._service.prepare(self._database, self._settings)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        log.info("participant serves", service=self._service.name, port=self.port)
+
+    def _make_server(self) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[self._interceptor], options=_options(self._settings))
+        servicer = self._service.servicer(self._database, self._settings)
+        for target in (self._methods, server):
+            self._service.register(servicer, target)
+        participant_pb2_grpc.add_ParticipantServiceServicer_to_server(self._exchange, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [*self._methods.services, "baton.participant.v1.ParticipantService", health.SERVICE_NAME]
+        if self._settings.allow_faults:
+            log.warning("FAULT INJECTION IS ALLOWED: anybody who reaches this port can make calls fail")
+            fault_pb2_grpc.add_FaultServiceServicer_to_server(FaultServicer(self._faults), server)
+            names.append("shop.v1.FaultService")
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
+        return server
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", *self._methods.services):
+            await self._health.set(name, status)
+
+
+def _options(settings: ParticipantSettings) -> Sequence[tuple[str, int]]:
+    return (
+        ("grpc.so_reuseport", 0),
+        ("grpc.server.max_pending_requests", _UNBOUNDED),
+        ("grpc.server.max_pending_requests_hard_limit", _UNBOUNDED),
+        ("grpc.max_concurrent_streams", _UNBOUNDED),
+        ("grpc.max_receive_message_length", settings.message_bytes_max),
+        ("grpc.max_send_message_length", settings.message_bytes_max),
+        # The orchestrator pings an idle connection to notice a frozen peer; let it.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.max_ping_strikes", 0),
+    )
+
+
+__all__ = ["BadAddress", "BadFault", "Participant", "Service"]
