@@ -79,6 +79,7 @@ CREATE TABLE baton.step_log (
     result        jsonb,
     error_code    text,
     error_message text,
+    retry_at      timestamptz,
     epoch         bigint NOT NULL,
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (saga_id, sequence)

@@ -1,0 +1,298 @@
+"""Between JSON values and protobuf messages, by the descriptors that are kept with a definition.
+
+Fields go by the names of the .proto file. Integers stay integers to 64 bits, bytes are base64, enums go by name, and
+google.protobuf's own types as protobuf's JSON mapping has them. Every step of a saga passes here, so the fields of a
+message are looked up once: protobuf's json_format takes ten times as long, and makes 64-bit integers strings.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from orchestrator.errors import BatonError
+from orchestrator.saga.model import Json
+
+NESTING_MAX = 32
+
+# A converter takes a value and the path of its field, for the error message.
+Encode = Callable[[Any, str], Any]
+Decode = Callable[[Any], Any]
+
+
+class WrongType(BatonError):
+    """A value does not fit the field of the message. `field` is its path."""
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+@dataclass(frozen=True, slots=True)
+class MethodCodec:
+    """Turns a request into bytes, and the bytes of a reply into JSON."""
+
+    request: MessageCodec
+    reply: MessageCodec
+
+    def encode(self, request: Json) -> bytes:
+        """The serialized request message. Raises WrongType, naming the field."""
+        return self.request.encode(request, "").SerializeToString()
+
+    def decode(self, data: bytes) -> Json:
+        """The reply as JSON. Raises ValueError when the bytes are not such a message."""
+        try:
+            reply: Json = self.reply.decode(self.reply.message_class.FromString(data))
+            return reply
+        except (DecodeError, RecursionError) as error:
+            raise ValueError(f"the reply is no {self.reply.descriptor.full_name}: {error}") from None
+
+
+class Descriptors:
+    """A set of descriptors in a pool of its own, so that no two definitions can ever collide."""
+
+    def __init__(self, descriptor_set: bytes) -> None:
+        """Raises ValueError when the bytes are not a complete FileDescriptorSet."""
+        self._pool = descriptor_pool.DescriptorPool()
+        self._messages: dict[str, MessageCodec] = {}
+        try:
+            files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file
+        except DecodeError as error:
+            raise ValueError(f"not a FileDescriptorSet: {error}") from None
+        by_name = {file.name: file for file in files}
+        added: set[str] = set()
+        for name in by_name:
+            self._add(name, by_name, added)
+
+    def _add(self, name: str, files: dict[str, descriptor_pb2.FileDescriptorProto], added: set[str]) -> None:
+        if name in added:
+            return
+        added.add(name)
+        if name not in files:
+            raise ValueError(f"the descriptors lack the file {name!r}")
+        for dependency in files[name].dependency:
+            self._add(dependency, files, added)
+        try:
+            self._pool.Add(files[name])
+        except TypeError as error:
+            raise ValueError(f"the descriptors of {name!r} are broken: {error}") from None
+
+    def method(self, service_name: str, method_name: str) -> MethodCodec:
+        """The codec of a unary method. Raises KeyError naming the service or method that is not there."""
+        try:
+            service = self._pool.FindServiceByName(service_name)
+        except KeyError:
+            raise KeyError(f"there is no service {service_name}") from None
+        method = service.methods_by_name.get(method_name)
+        if method is None:
+            known = ", ".join(sorted(service.methods_by_name))
+            raise KeyError(f"{service_name} has no method {method_name}; it has {known}")
+        if method.client_streaming or method.server_streaming:
+            raise KeyError(f"{service_name}/{method_name} is a streaming method; a step needs a unary one")
+        return MethodCodec(self.message(method.input_type), self.message(method.output_type))
+
+    def message(self, descriptor: Descriptor) -> MessageCodec:
+        """The codec of a message type; made once."""
+        codec = self._messages.get(descriptor.full_name)
+        if codec is None:
+            codec = self._messages[descriptor.full_name] = MessageCodec(descriptor, self)
+        return codec
+
+
+class MessageCodec:
+    """The fields of one message type, each with its converters. They are made at the first use of the type."""
+
+    __slots__ = ("_descriptors", "_fields", "descriptor", "message_class")
+
+    def __init__(self, descriptor: Descriptor, descriptors: Descriptors) -> None:
+        self.descriptor = descriptor
+        self.message_class = message_factory.GetMessageClass(descriptor)
+        self._descriptors = descriptors
+        self._fields: dict[str, _Field] | None = None
+
+    @property
+    def well_known(self) -> bool:
+        """Whether protobuf defines a JSON form of its own for this type."""
+        return self.descriptor.full_name.startswith("google.protobuf.")
+
+    def fields(self) -> dict[str, _Field]:
+        """The fields by name."""
+        if self._fields is None:
+            self._fields = {f.name: _field(f, self._descriptors) for f in self.descriptor.fields}
+        return self._fields
+
+    def encode(self, value: Any, path: str) -> Message:
+        """The message of a JSON value. Raises WrongType."""
+        if self.well_known:
+            return self._encode_well_known(value, path)
+        if not isinstance(value, dict):
+            raise WrongType(path or "request", f"must be an object of {self.descriptor.full_name}, not {_kind(value)}")
+        if path.count(".") > NESTING_MAX:
+            raise WrongType(path, f"is nested deeper than {NESTING_MAX} levels")
+        fields = self.fields()
+        message = self.message_class()
+        for name, item in value.items():
+            field = fields.get(name)
+            where = f"{path}.{name}" if path else name
+            if field is None:
+                raise WrongType(where, f"{self.descriptor.full_name} has no such field; it has {', '.join(fields)}")
+            if item is not None:
+                field.write(message, item, where)
+        return message
+
+    def _encode_well_known(self, value: Any, path: str) -> Message:
+        try:
+            return json_format.ParseDict(value, self.message_class())
+        except json_format.ParseError as error:
+            raise WrongType(path, f"is no {self.descriptor.full_name}: {error}") from None
+
+    def decode(self, message: Message) -> Any:
+        """The JSON value of a message: every scalar field, and of the others those that are set."""
+        if self.well_known:
+            return json_format.MessageToDict(message, preserving_proto_field_name=True)
+        value = {}
+        for name, field in self.fields().items():
+            if field.presence and not message.HasField(name):
+                continue
+            value[name] = field.read(getattr(message, name))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One field: how a JSON value is written into a message, and read from it."""
+
+    write: Callable[[Message, Any, str], None]
+    read: Decode
+    presence: bool
+
+
+def _field(field: FieldDescriptor, descriptors: Descriptors) -> _Field:
+    entry = field.message_type
+    if entry is not None and entry.GetOptions().map_entry:
+        return _map_field(field, entry, descriptors)
+    name = field.name
+    encode, decode = _converters(field, descriptors)
+    is_message = field.message_type is not None
+    if field.is_repeated:
+
+        def write_list(message: Message, value: Any, path: str) -> None:
+            if not isinstance(value, list | tuple):
+                raise WrongType(path, f"must be a list, not {_kind(value)}")
+            getattr(message, name).extend([encode(item, f"{path}[{index}]") for index, item in enumerate(value)])
+
+        return _Field(write_list, lambda items: [decode(item) for item in items], presence=False)
+
+    def write_message(message: Message, value: Any, path: str) -> None:
+        getattr(message, name).CopyFrom(encode(value, path))
+
+    def write_scalar(message: Message, value: Any, path: str) -> None:
+        try:
+            setattr(message, name, encode(value, path))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise WrongType(path, f"{value!r:.60} does not fit: {error}") from None
+
+    return _Field(write_message if is_message else write_scalar, decode, presence=field.has_presence)
+
+
+def _map_field(field: FieldDescriptor, entry: Descriptor, descriptors: Descriptors) -> _Field:
+    name = field.name
+    key_field, value_field = entry.fields_by_name["key"], entry.fields_by_name["value"]
+    encode, decode = _converters(value_field, descriptors)
+    is_message = value_field.message_type is not None
+    key_type = int if key_field.cpp_type in _INTEGERS else str
+
+    def write(message: Message, value: Any, path: str) -> None:
+        if not isinstance(value, dict):
+            raise WrongType(path, f"must be an object, not {_kind(value)}")
+        entries = getattr(message, name)
+        for key, item in value.items():
+            try:
+                converted = encode(item, f"{path}.{key}")
+                if is_message:
+                    entries[key_type(key)].CopyFrom(converted)
+                else:
+                    entries[key_type(key)] = converted
+            except (TypeError, ValueError) as error:
+                raise WrongType(f"{path}.{key}", f"does not fit: {error}") from None
+
+    return _Field(write, lambda entries: {str(key): decode(item) for key, item in entries.items()}, presence=False)
+
+
+_INTEGERS = (
+    FieldDescriptor.CPPTYPE_INT32,
+    FieldDescriptor.CPPTYPE_INT64,
+    FieldDescriptor.CPPTYPE_UINT32,
+    FieldDescriptor.CPPTYPE_UINT64,
+)
+_FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+
+
+def _converters(field: FieldDescriptor, descriptors: Descriptors) -> tuple[Encode, Decode]:
+    if field.message_type is not None:
+        codec = descriptors.message(field.message_type)
+        return codec.encode, codec.decode
+    if field.enum_type is not None:
+        return _enum_converters(field.enum_type)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return _encode_bytes, lambda data: base64.b64encode(data).decode()
+    if field.cpp_type in _INTEGERS:
+        return _exactly(int, "an integer"), _same
+    if field.cpp_type in _FLOATS:
+        return _exactly((int, float), "a number"), _same
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return _encode_bool, _same
+    return _exactly(str, "text"), _same
+
+
+def _enum_converters(enum: EnumDescriptor) -> tuple[Encode, Decode]:
+    by_name = {value.name: value.number for value in enum.values}
+    by_number = {value.number: value.name for value in enum.values}
+
+    def encode(value: Any, path: str) -> int:
+        if isinstance(value, str) and value in by_name:
+            return by_name[value]
+        raise WrongType(path, f"{value!r:.60} is none of {', '.join(by_name)}")
+
+    # A number that a later version of the participant knows stays a number.
+    return encode, lambda number: by_number.get(number, number)
+
+
+def _exactly(types: type | tuple[type, ...], wanted: str) -> Encode:
+    def encode(value: Any, path: str) -> Any:
+        if isinstance(value, types) and not isinstance(value, bool):
+            return value
+        raise WrongType(path, f"must be {wanted}, not {_kind(value)}")
+
+    return encode
+
+
+def _encode_bool(value: Any, path: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise WrongType(path, f"must be true or false, not {_kind(value)}")
+
+
+def _encode_bytes(value: Any, path: str) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError, binascii.Error):
+        raise WrongType(path, f"must be base64 text, not {value!r:.60}") from None
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), f"{value!r:.60}")

@@ -1,0 +1,227 @@
+"""Calls participants over gRPC: by the multiplexed stream where it is offered, else call by call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import grpc
+import grpc.aio
+import structlog
+
+from orchestrator.driving.codec import MethodCodec, WrongType
+from orchestrator.driving.exchange import Exchange, ExchangeLost, NotOffered, open_exchange
+from orchestrator.driving.port import Invocation
+from orchestrator.driving.status_table import BY_NUMBER, is_refusal
+from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
+from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.saga.model import Kind
+from orchestrator.telemetry import Metrics
+
+OPEN_TIMEOUT_S = 1.0
+REOPEN_S = 1.0
+MESSAGE_CHARS_MAX = 2000
+
+Outcome = Succeeded | Refused | Unknown
+
+# Finds the codec of a method of a definition version that is in use.
+Codecs = Callable[[str, int, str], MethodCodec]
+
+_KINDS = {Kind.ACTION: pb.CALL_KIND_ACTION, Kind.COMPENSATION: pb.CALL_KIND_COMPENSATION}
+
+log = structlog.get_logger()
+
+
+class GrpcParticipants:
+    """Implements `Participants`. Each address has one channel, and a bound on the calls in flight."""
+
+    def __init__(
+        self, codecs: Codecs, calls_max: int, message_bytes_max: int, reply_bytes_max: int, metrics: Metrics
+    ) -> None:
+        self._codecs = codecs
+        self._calls_max = calls_max
+        self._message_bytes_max = message_bytes_max
+        self._reply_bytes_max = reply_bytes_max
+        self._metrics = metrics
+        self._lines: dict[str, _Line] = {}
+
+    def warm(self, services: Iterable[str]) -> None:
+        """Connect to these addresses ahead of the first call."""
+        for service in services:
+            self._line(service).warm()
+
+    async def call(self, invocation: Invocation) -> Outcome:
+        """Call the participant; see `Participants.call`."""
+        codec = self._codecs(invocation.definition, invocation.version, invocation.method.path)
+        try:
+            request = codec.encode(invocation.request)
+        except WrongType as error:
+            return Refused("MAPPING", f"the request of {invocation.method.path} cannot be made: {error}")
+        code, message, response = await self._line(invocation.service).call(invocation, request)
+        if code is not grpc.StatusCode.OK:
+            verdict = Refused if is_refusal(code) else Unknown
+            return verdict(code.name, _printable(message))
+        if len(response) > self._reply_bytes_max:
+            return Unknown("REPLY_TOO_LARGE", f"{len(response)} bytes; the limit is {self._reply_bytes_max}")
+        try:
+            return Succeeded(_storable(codec.decode(response)))
+        except ValueError as error:
+            # It did something, and nobody can read what: the step is compensated in the end.
+            return Unknown("REPLY_UNREADABLE", _printable(str(error)))
+
+    async def close(self) -> None:
+        """End all streams and channels."""
+        for line in self._lines.values():
+            await line.close()
+        self._lines.clear()
+
+    def _line(self, service: str) -> _Line:
+        line = self._lines.get(service)
+        if line is None:
+            line = self._lines[service] = _Line(service, self._calls_max, self._message_bytes_max, self._metrics)
+        return line
+
+
+class _Line:
+    """The connection to one participant address."""
+
+    def __init__(self, address: str, calls_max: int, message_bytes_max: int, metrics: Metrics) -> None:
+        self._address = address
+        self._channel = grpc.aio.insecure_channel(address, options=_channel_options(message_bytes_max))
+        self._permits = asyncio.Semaphore(calls_max)
+        self._in_flight = metrics.calls_in_flight.labels(address)
+        self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._exchange: Exchange | None = None
+        self._offered = True
+        self._opening: asyncio.Task[None] | None = None
+        self._closed: Exchange | None = None
+
+    def warm(self) -> None:
+        """Begin to open the stream, if that is not under way."""
+        if self._offered and self._opening is None and (self._exchange is None or self._exchange.lost):
+            self._opening = asyncio.create_task(self._open())
+
+    async def call(self, invocation: Invocation, request: bytes) -> tuple[grpc.StatusCode, str, bytes]:
+        async with self._permits:
+            self._in_flight.inc()
+            try:
+                exchange = await self._ready_exchange()
+                if exchange is not None:
+                    return await self._multiplexed(exchange, invocation, request)
+                return await self._unary(invocation, request)
+            finally:
+                self._in_flight.dec()
+
+    async def _ready_exchange(self) -> Exchange | None:
+        if self._exchange is not None and not self._exchange.lost:
+            return self._exchange
+        if not self._offered:
+            return None
+        self.warm()
+        if self._opening is not None:
+            # Shielded: the opening goes on for the others when this call's saga is cancelled.
+            await asyncio.shield(self._opening)
+        return self._exchange if self._exchange is not None and not self._exchange.lost else None
+
+    async def _open(self) -> None:
+        try:
+            self._exchange = await open_exchange(self._channel, OPEN_TIMEOUT_S)
+        except NotOffered:
+            self._offered = False
+        except ExchangeLost as error:
+            log.info("participant_away", participant=self._address, error=str(error))
+        finally:
+            self._opening = None
+
+    async def _multiplexed(
+        self, exchange: Exchange, invocation: Invocation, request: bytes
+    ) -> tuple[grpc.StatusCode, str, bytes]:
+        call = pb.Call(
+            method=invocation.method.path,
+            request=request,
+            saga_id=str(invocation.saga_id),
+            step=invocation.step,
+            kind=_KINDS[invocation.kind],
+            attempt=invocation.attempt,
+            epoch=invocation.epoch,
+            shard=invocation.shard,
+            timeout_ms=max(1, int(invocation.timeout_s * 1000)),
+        )
+        try:
+            reply = await exchange.call(call, invocation.timeout_s)
+        except ExchangeLost as error:
+            return grpc.StatusCode.UNAVAILABLE, str(error), b""
+        except TimeoutError:
+            return grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {invocation.timeout_s} s", b""
+        return BY_NUMBER.get(reply.code, grpc.StatusCode.UNKNOWN), reply.message, reply.response
+
+    async def _unary(self, invocation: Invocation, request: bytes) -> tuple[grpc.StatusCode, str, bytes]:
+        path = invocation.method.path
+        method = self._methods.get(path)
+        if method is None:
+            method = self._methods[path] = self._channel.unary_unary(path)
+        try:
+            response = await method(request, timeout=invocation.timeout_s, metadata=call_metadata(invocation))
+        except grpc.aio.AioRpcError as error:
+            return error.code(), error.details() or "", b""
+        return grpc.StatusCode.OK, "", response
+
+    async def close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._opening
+        if self._exchange is not None:
+            await self._exchange.close()
+        await self._channel.close()
+
+
+def call_metadata(invocation: Invocation) -> tuple[tuple[str, str], ...]:
+    """The metadata of a unary call, as docs/participants.md publishes it."""
+    return (
+        ("baton-saga-id", str(invocation.saga_id)),
+        ("baton-step", invocation.step),
+        ("baton-kind", invocation.kind.value),
+        ("baton-attempt", str(invocation.attempt)),
+        ("baton-idempotency-key", invocation.idempotency_key),
+        ("baton-epoch", str(invocation.epoch)),
+        ("baton-shard", str(invocation.shard)),
+    )
+
+
+def _channel_options(message_bytes_max: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_send_message_length", message_bytes_max),
+        # A participant that comes back is found within a second, not within gRPC's two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # A peer that vanished without a word: gRPC's own limit for the answer to a ping is a minute.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 2000),
+        ("grpc.http2.ping_timeout_ms", 2000),
+    ]
+
+
+def _printable(message: str) -> str:
+    """A message as the log can keep it: bounded, and without the one character that Postgres cannot store."""
+    return message.replace("\x00", "\ufffd")[:MESSAGE_CHARS_MAX]
+
+
+def _storable(result: dict[str, object]) -> dict[str, object]:
+    """Check that the log can keep `result`. Raises ValueError."""
+    pending: list[object] = [result]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value.keys())
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)
+        elif isinstance(value, str) and "\x00" in value:
+            raise ValueError("the reply has a NUL character in a text, which the log cannot keep")
+        elif isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+            raise ValueError("the reply has a number that JSON does not know (NaN or infinity)")
+    return result

@@ -1,0 +1,168 @@
+"""The beacon: where standbys watch this replica's process directly, faster than its lease (rule R10).
+
+A plain TCP server in a thread of its own. Whoever connects gets a line that says which process this is, at once, and
+then a beat every interval with the age of the main loop's last pulse. Nothing that arrives is understood; a client
+that sends much, or does not read, is dropped. What a standby makes of it is in observer.py and verdict.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import structlog
+
+from orchestrator.leadership.pulse import Pulse
+
+# Longest line either side sends, bytes a client may send in all, clients at once.
+LINE_BYTES_MAX = 512
+_RECEIVED_BYTES_MAX = 4096
+_CLIENTS_MAX = 64
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Which process a standby has reached."""
+
+    replica_id: str
+    incarnation: str
+
+
+def hello_line(hello: Hello) -> bytes:
+    """The first line of a beacon's connection."""
+    return orjson.dumps({"replica_id": hello.replica_id, "incarnation": hello.incarnation}) + b"\n"
+
+
+def parse_hello(line: bytes) -> Hello | None:
+    """The hello in a line, None for anything else."""
+    match _json(line):
+        case {"replica_id": str(replica_id), "incarnation": str(incarnation)}:
+            return Hello(replica_id, incarnation)
+        case _:
+            return None
+
+
+def beat_line(loop_age_s: float) -> bytes:
+    """A beat, with the seconds since the main loop's last pulse."""
+    return orjson.dumps({"loop_age_s": round(loop_age_s, 3)}) + b"\n"
+
+
+def parse_beat(line: bytes) -> float | None:
+    """The main loop's age in seconds that a beat tells, None for anything else."""
+    match _json(line):
+        case {"loop_age_s": float() | int() as age_s}:
+            return float(age_s)
+        case _:
+            return None
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`; an IPv6 host may stand in brackets. Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class Beacon:
+    """Serves beats on one address until closed. Raises OSError when the address cannot be listened on."""
+
+    def __init__(self, listen: str, hello: Hello, pulse: Pulse, *, interval_s: float) -> None:
+        self._hello_line = hello_line(hello)
+        self._pulse = pulse
+        self._interval_s = interval_s
+        host, port = split_address(listen)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=_CLIENTS_MAX)
+        self._listener.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        # The bytes that each client has sent so far.
+        self._clients: dict[socket.socket, int] = {}
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="beacon", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._listener.getsockname()[1])
+
+    def start(self) -> None:
+        """Begin; `close` ends it."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, within one beat, and cut every standby off."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for client in list(self._clients):
+            self._drop(client)
+        self._selector.close()
+        self._listener.close()
+
+    def _run(self) -> None:
+        clock = self._pulse.clock
+        beat_at_s = clock() + self._interval_s
+        while not self._closing.is_set():
+            for key, _ in self._selector.select(max(0.0, beat_at_s - clock())):
+                if key.fileobj is self._listener:
+                    self._accept()
+                elif isinstance(key.fileobj, socket.socket):
+                    self._discard_input(key.fileobj)
+            if clock() >= beat_at_s:
+                beat_at_s = clock() + self._interval_s
+                line = beat_line(self._pulse.age_s())
+                for client in list(self._clients):
+                    self._send(client, line)
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError as error:
+            # The client has hung up again, or the process is out of file descriptors: either passes.
+            log.warning("beacon could not accept a standby", reason=str(error))
+            self._closing.wait(self._interval_s)
+            return
+        if len(self._clients) >= _CLIENTS_MAX:
+            client.close()
+            return
+        client.setblocking(False)
+        self._clients[client] = 0
+        self._selector.register(client, selectors.EVENT_READ)
+        self._send(client, self._hello_line)
+
+    def _send(self, client: socket.socket, line: bytes) -> None:
+        try:
+            complete = client.send(line) == len(line)
+        except OSError:
+            complete = False
+        if not complete:
+            self._drop(client)
+
+    def _discard_input(self, client: socket.socket) -> None:
+        try:
+            received = len(client.recv(_RECEIVED_BYTES_MAX))
+        except OSError:
+            received = 0
+        self._clients[client] += received
+        if received == 0 or self._clients[client] > _RECEIVED_BYTES_MAX:
+            self._drop(client)
+
+    def _drop(self, client: socket.socket) -> None:
+        self._selector.unregister(client)
+        del self._clients[client]
+        with contextlib.suppress(OSError):
+            client.close()
+
+
+def _json(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,135 @@
+"""What the leader needs of the saga log, whatever keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from orchestrator.saga.events import Event
+from orchestrator.saga.model import Epoch, Json, Saga, SagaId
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSaga:
+    """A saga as it lies in the log: its row, and its events in order. Nothing in it has been checked yet.
+
+    `last_sequence` is the highest sequence of its rows, readable or not. `flaw` says why the rows could not be read.
+    """
+
+    id: SagaId
+    definition: str
+    version: int
+    input: Json
+    labels: dict[str, str]
+    created_at: datetime
+    cancel_reason: str | None
+    events: tuple[Event, ...]
+    last_sequence: int
+    flaw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDefinition:
+    """An immutable version of a definition; `descriptor_set` is a serialized FileDescriptorSet."""
+
+    name: str
+    version: int
+    content_hash: str
+    yaml: str
+    descriptor_set: bytes
+    created_at: datetime
+
+
+class DefinitionStore(Protocol):
+    """Keeps the versions of definitions. Every method raises LogUnavailable when the store does not answer."""
+
+    async def get_definition(self, name: str, version: int) -> StoredDefinition | None:
+        """One version; `version` 0 means the newest. None when there is no such version."""
+
+    async def insert_definition(
+        self, name: str, content_hash: str, yaml: str, descriptor_set: bytes
+    ) -> tuple[StoredDefinition, bool]:
+        """Store the next version, or find the one with exactly this content; True says that it was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who claims the fence, and by which victory in etcd. `revision` is the etcd revision of the winning Txn."""
+
+    shard: int
+    holder: str
+    etcd_cluster: str
+    revision: int
+    cause: str
+
+
+class TermLog(Protocol):
+    """The saga log under one epoch. Every write proves that the epoch still holds the fence."""
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch under which this log writes."""
+
+    @property
+    def proven_at_s(self) -> float:
+        """When the epoch was last proven by a write, in seconds of CLOCK_BOOTTIME: the time the write was sent."""
+
+    async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+        """Store `events` and the state of `saga`, which has them folded in; return when they are durable.
+
+        Raises Fenced when a later epoch holds the fence; nothing was stored then. While Postgres is away this
+        waits: it does not return before the outcome is known.
+        """
+
+    async def park(self, stored: StoredSaga, reason: str) -> None:
+        """Park a saga whose rows cannot be understood, with the reason. Raises as `append` does."""
+
+    async def prove(self) -> None:
+        """Prove the epoch without writing. Raises Fenced, or LogUnavailable when Postgres does not answer."""
+
+    def unfinished(self, page: int) -> AsyncIterator[list[StoredSaga]]:
+        """Every saga that is running or compensating, in pages of at most `page`, oldest first.
+
+        Raises LogUnavailable.
+        """
+
+    async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
+        """At most `limit` sagas that nobody has begun, oldest first, without those in `exclude`."""
+
+    async def cancellations(self) -> list[tuple[SagaId, str]]:
+        """Live sagas whose cancellation was asked for, with the reasons."""
+
+    async def run(self) -> None:
+        """Write what `append` queues, until cancelled. Raises Fenced; Resign when the store stays away too long."""
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever somebody stored a saga or asked for a cancellation, until cancelled.
+
+        A notification may be lost when the connection is: whoever listens looks for itself from time to time.
+        """
+
+    async def close(self) -> None:
+        """Drop the connections. What waits in `append` is abandoned."""
+
+
+class SagaLog(Protocol):
+    """Where a term begins: the fence."""
+
+    async def raise_epoch(self, claim: Claim) -> TermLog | None:
+        """Raise the epoch (R2) and return the log under it.
+
+        None when the fence has seen a higher revision of the same etcd cluster: the caller then confirms its
+        victory by a linearizable read and calls `raise_epoch_again`. Raises LogUnavailable.
+        """
+
+    async def raise_epoch_again(self, claim: Claim) -> TermLog:
+        """Raise the epoch by compare-and-swap on the epoch that is there, whatever the revisions say.
+
+        For a victory that was confirmed by a linearizable read after etcd's history was restored.
+        Raises Fenced when somebody else raised it meanwhile, LogUnavailable when Postgres does not answer.
+        """
+
+    async def reachable(self) -> bool:
+        """Whether Postgres answers, and takes writes, now."""

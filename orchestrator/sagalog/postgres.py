@@ -1,0 +1,229 @@
+"""The saga log in Postgres: connections that cannot hang, and the raise of the epoch."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import psycopg
+import structlog
+
+from orchestrator.errors import Fenced, InvariantError, LogUnavailable
+from orchestrator.saga.model import Epoch
+from orchestrator.sagalog.port import Claim
+from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.term import PostgresTermLog, TermSettings
+from orchestrator.telemetry import Metrics
+
+_SQL = load("term.sql")
+_RAISE_TRIES = 20
+
+# The writer's one statement always works by primary key on few rows. Plans made while the tables were empty would
+# scan them for ever: on this connection alone, the planner is told what is good.
+_WRITER_PLANS = (
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off; "
+    "SET enable_mergejoin = off; SET enable_bitmapscan = off; SET jit = off"
+)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How to reach Postgres, and how long to wait for it. Times are in seconds."""
+
+    dsn: str
+    replica: str
+    shard: int
+    timeout_s: float
+    fence_wait_max_s: float
+    absence_max_s: float
+    batch_max: int
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """Two connections that a standby keeps open, so that a takeover does not pay for making them."""
+
+    writer: psycopg.AsyncConnection
+    reader: psycopg.AsyncConnection
+
+
+class PostgresSagaLog:
+    """Implements `SagaLog`. Autocommit and single statements only: a replica that stops holds no transaction (R11)."""
+
+    def __init__(self, settings: LogSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._prepared: _Prepared | None = None
+        self._preparing = asyncio.Lock()
+
+    async def reachable(self) -> bool:
+        """Whether Postgres answers, and takes writes, now. Leaves connections open for the next raise."""
+        try:
+            await self._prepare()
+        except LogUnavailable as error:
+            log.warning("postgres_unreachable", error=str(error))
+            return False
+        return True
+
+    async def raise_epoch(self, claim: Claim) -> PostgresTermLog | None:
+        """Raise the epoch; see `SagaLog.raise_epoch`."""
+        return await self._raise(claim, None)
+
+    async def raise_epoch_again(self, claim: Claim) -> PostgresTermLog:
+        """Raise the epoch by compare-and-swap on the one that is there; see `SagaLog.raise_epoch_again`."""
+        await self._prepare()
+        row = await self._claim_row("fence_epoch", {"shard": claim.shard})
+        if row is None:
+            raise InvariantError("the fence refused a raise, yet it has no row")
+        term = await self._raise(claim, row[0])
+        if term is None:
+            raise Fenced(f"another replica raised the epoch of shard {claim.shard} meanwhile")
+        return term
+
+    async def close(self) -> None:
+        """Drop the connections that wait for a raise."""
+        if self._prepared is not None:
+            await self._prepared.writer.close()
+            await self._prepared.reader.close()
+            self._prepared = None
+
+    async def _raise(self, claim: Claim, seen: int | None) -> PostgresTermLog | None:
+        parameters = {
+            "shard": claim.shard,
+            "holder": claim.holder,
+            "etcd_cluster": claim.etcd_cluster,
+            "revision": claim.revision,
+            "cause": claim.cause,
+            "seen": seen,
+        }
+        for _ in range(_RAISE_TRIES):
+            await self._prepare()
+            try:
+                row = await self._claim_row("raise_epoch" if seen is None else "raise_epoch_again", parameters)
+            except psycopg.errors.LockNotAvailable:
+                await self._disconnect_older_terms()
+                continue
+            return None if row is None else await self._begin(Epoch(row[0]))
+        raise LogUnavailable("the fence row stays locked although the writers of older epochs were disconnected")
+
+    async def _begin(self, epoch: Epoch) -> PostgresTermLog:
+        prepared, self._prepared = self._prepared, None
+        if prepared is None:
+            raise InvariantError("the epoch was raised without a connection")
+        settings = self._settings
+        name = _application(settings.shard, settings.replica)
+        try:
+            async with asyncio.timeout(settings.timeout_s):
+                await prepared.writer.execute("SELECT set_config('application_name', %s, false)", [name])
+        except (TimeoutError, psycopg.Error) as error:
+            raise LogUnavailable(f"Postgres failed right after the raise to epoch {epoch}: {error}") from error
+        term = TermSettings(settings.shard, settings.batch_max, settings.timeout_s, settings.absence_max_s)
+        return PostgresTermLog(
+            epoch, term, prepared.writer, prepared.reader, self._connect_term, self._connect_reader, self._metrics
+        )
+
+    async def _claim_row(self, query: str, parameters: dict[str, object]) -> tuple[int] | None:
+        """Run a statement of the claim on the prepared writer. Raises LockNotAvailable, LogUnavailable."""
+        if self._prepared is None:
+            raise InvariantError("no connection is prepared")
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                cursor = await self._prepared.writer.execute(_SQL[query].encode(), parameters)
+                return await cursor.fetchone()
+        except psycopg.errors.LockNotAvailable:
+            raise
+        except (TimeoutError, psycopg.Error) as error:
+            await self.close()
+            raise LogUnavailable(f"cannot raise the epoch: {str(error).strip() or 'no answer'}") from error
+
+    async def _disconnect_older_terms(self) -> None:
+        """End the backends of older writers: one of them has stopped while it holds the fence row (R11)."""
+        log.warning("fence_row_held", shard=self._settings.shard, reaction="disconnecting writers of older epochs")
+        if self._prepared is None:
+            raise InvariantError("no connection is prepared")
+        pattern = _application(self._settings.shard, "%")
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                await self._prepared.reader.execute(_SQL["disconnect_older_terms"].encode(), {"application": pattern})
+        except (TimeoutError, psycopg.Error) as error:
+            raise LogUnavailable(f"cannot disconnect the writers of older epochs: {error}") from error
+
+    async def _prepare(self) -> None:
+        """Open the connections, or check that they still work. Raises LogUnavailable."""
+        async with self._preparing:
+            if self._prepared is not None and await self._works(self._prepared):
+                return
+            await self.close()
+            writer = await self._connect_standby()
+            try:
+                self._prepared = _Prepared(writer, await self._connect_reader())
+            except LogUnavailable:
+                await writer.close()
+                raise
+
+    async def _works(self, prepared: _Prepared) -> bool:
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                cursor = await prepared.writer.execute("SELECT pg_is_in_recovery()")
+                row = await cursor.fetchone()
+                return row == (False,) and not prepared.reader.closed
+        except (TimeoutError, psycopg.Error):
+            return False
+
+    async def _connect_standby(self) -> psycopg.AsyncConnection:
+        """The connection that raises the epoch, and then writes under it."""
+        return await self._connect_writer(f"baton-standby-{self._settings.shard}-{self._settings.replica}")
+
+    async def _connect_term(self) -> psycopg.AsyncConnection:
+        return await self._connect_writer(_application(self._settings.shard, self._settings.replica))
+
+    async def _connect_writer(self, application: str) -> psycopg.AsyncConnection:
+        connection = await connect(self._settings, application)
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                await connection.execute(_WRITER_PLANS)
+                wait_ms = max(1, int(self._settings.fence_wait_max_s * 1000))
+                await connection.execute(f"SET lock_timeout = {wait_ms}".encode())
+        except (TimeoutError, psycopg.Error) as error:
+            await connection.close()
+            raise LogUnavailable(f"Postgres failed right after the connect: {error}") from error
+        connection.prepare_threshold = 1
+        return connection
+
+    async def _connect_reader(self) -> psycopg.AsyncConnection:
+        return await connect(self._settings, f"baton-reader-{self._settings.shard}-{self._settings.replica}")
+
+
+def _application(shard: int, replica: str) -> str:
+    """The application_name of a writer: a claimant finds the older writers of its shard by it."""
+    return f"baton-term-{shard}-{replica}"
+
+
+async def connect(settings: LogSettings, application: str) -> psycopg.AsyncConnection:
+    """Open a connection to a Postgres that takes writes, in autocommit. Raises LogUnavailable.
+
+    Every wait has an end: the connect, a peer that vanished (keepalives, unacknowledged data), each statement.
+    """
+    timeout_ms = int(settings.timeout_s * 1000)
+    try:
+        async with asyncio.timeout(settings.timeout_s):
+            connection = await psycopg.AsyncConnection.connect(
+                settings.dsn,
+                autocommit=True,
+                application_name=application[:63],
+                connect_timeout=max(2, int(settings.timeout_s)),
+                target_session_attrs="read-write",
+                keepalives_idle=2,
+                keepalives_interval=1,
+                keepalives_count=3,
+                tcp_user_timeout=timeout_ms,
+                options=f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
+            )
+    except (TimeoutError, psycopg.Error, OSError) as error:
+        reason = str(error).strip() or f"no answer within {settings.timeout_s} s"
+        raise LogUnavailable(f"cannot connect to Postgres: {reason}") from error
+    if connection.info.server_version >= 170000:
+        await connection.execute(f"SET transaction_timeout = {timeout_ms}".encode())
+    return connection

@@ -1,0 +1,126 @@
+"""Between the rows of the saga log and the values of the core. Rows stop here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from orchestrator.saga.events import Event, Status
+from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
+from orchestrator.sagalog.port import StoredSaga
+
+Row = tuple[Any, ...]
+Transition = tuple[Saga, Sequence[Event]]
+
+# An error message of a participant is kept up to this length, so that no reply can bloat the log.
+MESSAGE_CHARS_MAX = 2000
+
+_STATUSES = {status.value: status for status in Status}
+
+
+def append_parameters(transitions: Sequence[Transition]) -> dict[str, list[Any]]:
+    """The arrays of the `append` statement: one entry an event, and one a saga."""
+    rows = [_log_row(saga, event) for saga, events in transitions for event in events]
+    states = [_state_row(saga) for saga, _ in transitions]
+    log_columns = [list(column) for column in zip(*rows, strict=True)]
+    state_columns = [list(column) for column in zip(*states, strict=True)]
+    return dict(zip(_LOG_PARAMETERS + _STATE_PARAMETERS, log_columns + state_columns, strict=True))
+
+
+_LOG_PARAMETERS = (
+    "log_saga",
+    "log_sequence",
+    "log_step",
+    "log_position",
+    "log_status",
+    "log_attempt",
+    "log_result",
+    "log_code",
+    "log_message",
+    "log_retry_at",
+)
+_STATE_PARAMETERS = ("saga", "state", "step", "sequence", "result", "error", "next_run_at", "finished")
+
+
+def _log_row(saga: Saga, event: Event) -> Row:
+    return (
+        saga.id,
+        event.sequence,
+        saga.definition.step(event.position).name if event.position else None,
+        event.position,
+        event.status.value,
+        event.attempt,
+        None if event.result is None else _json(event.result),
+        event.code,
+        event.message,
+        event.retry_at,
+    )
+
+
+def _state_row(saga: Saga) -> Row:
+    cursor = saga.cursor
+    failure = saga.failure
+    error = failure and _json({"step": failure.step, "code": failure.code, "message": failure.message})
+    return (
+        saga.id,
+        saga.state.value,
+        saga.current_step,
+        saga.sequence,
+        _json(outcome(saga)) if saga.state.terminal else None,
+        error,
+        cursor.retry_at if cursor is not None else None,
+        saga.state.terminal,
+    )
+
+
+def outcome(saga: Saga) -> Json:
+    """The end record of a terminal saga: which steps ran, which were undone, and the last result."""
+    last = saga.results[-1][1] if saga.state is SagaState.COMPLETED and saga.results else None
+    return {"steps_executed": saga.executed, "steps_compensated": saga.compensated, "result": last}
+
+
+def stored_sagas(sagas: Iterable[Row], events: Iterable[Row]) -> list[StoredSaga]:
+    """Join the rows of sagas with the rows of their events, which come in the order of their sequences."""
+    by_saga: defaultdict[UUID, list[Row]] = defaultdict(list)
+    for row in events:
+        by_saga[row[0]].append(row)
+    return [_stored(row, by_saga.get(row[0], [])) for row in sagas]
+
+
+def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
+    saga_id, definition, version, input_, labels, created_at, cancel_reason = row
+    last_sequence = event_rows[-1][1] if event_rows else 0
+    events: list[Event] = []
+    flaw: str | None = None
+    if not isinstance(input_, dict) or not isinstance(labels, dict):
+        flaw = "its input or labels are not JSON objects"
+    for event_row in event_rows:
+        if event_row[3] not in _STATUSES:
+            flaw = f"row {event_row[1]} has the unknown status {event_row[3]!r}"
+            break
+        events.append(_event(event_row))
+    return StoredSaga(
+        SagaId(saga_id),
+        definition,
+        version,
+        input_,
+        labels,
+        created_at,
+        cancel_reason,
+        tuple(events),
+        last_sequence,
+        flaw,
+    )
+
+
+def _event(row: Row) -> Event:
+    _, sequence, position, status, attempt, result, code, message, retry_at, epoch = row
+    return Event(sequence, _STATUSES[status], Epoch(epoch), position, attempt, result, code, message, retry_at)
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value).decode()

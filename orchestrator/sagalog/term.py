@@ -1,0 +1,286 @@
+"""The saga log under one epoch: a single writer that commits together whatever came while it last committed.
+
+A transition waits for at most one commit of others and then rides in the next, without any timer: with one saga
+there is no delay, and with many the cost of a commit is shared (group commit; DeWitt et al., "Implementation
+Techniques for Main Memory Database Systems", 1984).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import psycopg.types.json
+import structlog
+
+from orchestrator.errors import CorruptLog, Fenced, InvariantError, LogUnavailable, Resign
+from orchestrator.saga.events import Event
+from orchestrator.saga.model import Epoch, Saga, SagaId
+from orchestrator.sagalog.port import StoredSaga
+from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.rows import append_parameters, stored_sagas
+from orchestrator.telemetry import Metrics
+
+_SQL = load("term.sql")
+_RECONNECT_S = 0.1
+
+# Whoever stores a saga or a request to cancel one notifies this channel with the payload "<shard>:<what>".
+WORK_CHANNEL = "baton_work"
+
+# What Postgres says to a value that it cannot store; everything else is the server's trouble, not the saga's.
+REFUSED_VALUES = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, psycopg.errors.StatementTooComplex)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class TermSettings:
+    """Bounds of one term's log. Times are in seconds."""
+
+    shard: int
+    batch_max: int
+    timeout_s: float
+    absence_max_s: float
+
+
+Connect = Callable[[], Awaitable[psycopg.AsyncConnection]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One transition that waits for its commit."""
+
+    saga: Saga
+    events: Sequence[Event]
+    done: asyncio.Future[None]
+
+
+class PostgresTermLog:
+    """Implements `TermLog` on two connections: one that writes, one that reads."""
+
+    def __init__(
+        self,
+        epoch: Epoch,
+        settings: TermSettings,
+        writer: psycopg.AsyncConnection,
+        reader: psycopg.AsyncConnection,
+        connect_writer: Connect,
+        connect_reader: Connect,
+        metrics: Metrics,
+    ) -> None:
+        self._epoch = epoch
+        self._settings = settings
+        self._writer = writer
+        self._reader = reader
+        self._connect_writer = connect_writer
+        self._connect_reader = connect_reader
+        self._metrics = metrics
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        self._proven_at_s = boottime_s()
+
+    @property
+    def epoch(self) -> Epoch:
+        """The epoch under which this log writes."""
+        return self._epoch
+
+    @property
+    def proven_at_s(self) -> float:
+        """When the epoch was last proven, in seconds of CLOCK_BOOTTIME: the time the proof was asked for."""
+        return self._proven_at_s
+
+    async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+        """Queue the transition for the next commit and return when it is durable. See `TermLog.append`."""
+        waiting = _Waiting(saga, events, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._wake.set()
+        await waiting.done
+
+    async def run(self) -> None:
+        """Write until cancelled. Raises Fenced, or Resign when Postgres stays away too long."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                self._metrics.log_queue.set(len(self._waiting))
+                count = min(len(self._waiting), self._settings.batch_max)
+                batch = [self._waiting.popleft() for _ in range(count)]
+                async with self._writing:
+                    await self._commit(batch)
+            self._metrics.log_queue.set(0)
+
+    async def _commit(self, batch: list[_Waiting]) -> None:
+        """Commit `batch` once, however often it takes; resolve what waits for it."""
+        parameters: dict[str, Any] = append_parameters([(waiting.saga, waiting.events) for waiting in batch])
+        parameters |= {"shard": self._settings.shard, "epoch": self._epoch}
+        began_s = time.monotonic()
+        try:
+            await self._until_known("append", parameters, rows=len(parameters["log_saga"]))
+        except REFUSED_VALUES as error:
+            await self._set_apart(batch, error)
+            return
+        self._metrics.log_batch_rows.observe(len(batch))
+        self._metrics.log_commit_s.observe(time.monotonic() - began_s)
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_result(None)
+
+    async def _set_apart(self, batch: list[_Waiting], error: Exception) -> None:
+        """Postgres refused a value in `batch`: find the transition that it belongs to, so that no other suffers."""
+        if len(batch) == 1:
+            if not batch[0].done.done():
+                batch[0].done.set_exception(CorruptLog(f"Postgres refused the row: {error}"))
+            return
+        for waiting in batch:
+            await self._commit([waiting])
+
+    async def _until_known(self, query: str, parameters: dict[str, Any], rows: int = 0) -> None:
+        """Run a write until its outcome is known; what was committed unheard is found and left as it is.
+
+        `rows` is how many rows it must add to the step log, unless a repetition finds them there.
+
+        Raises Fenced; Resign after `absence_max_s` without Postgres; REFUSED_VALUES as they come.
+        """
+        away_since_s: float | None = None
+        while True:
+            sent_s = boottime_s()
+            try:
+                fences, logged = await self._execute(_SQL[query], parameters)
+            except REFUSED_VALUES:
+                raise
+            except (LogUnavailable, psycopg.Error) as error:
+                away_since_s = away_since_s or sent_s
+                await self._reconnect(away_since_s, error)
+                continue
+            if fences != 1:
+                self._metrics.fenced_writes.inc()
+                raise Fenced(f"epoch {self._epoch} no longer holds the fence of shard {self._settings.shard}")
+            if logged != rows and away_since_s is None:
+                raise InvariantError(
+                    f"{rows - logged} rows of epoch {self._epoch} were in the log before they were written"
+                )
+            self._proven_at_s = sent_s
+            return
+
+    async def _execute(self, statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                cursor = await self._writer.execute(statement.encode(), parameters)
+                row = await cursor.fetchone()
+        except TimeoutError:
+            raise LogUnavailable(f"Postgres gave no answer within {self._settings.timeout_s} s") from None
+        if row is None:
+            raise InvariantError("a statement that counts returned no row")
+        return int(row[0]), int(row[1])
+
+    async def _reconnect(self, away_since_s: float, cause: Exception) -> None:
+        self._metrics.log_retries.inc()
+        log.warning("log_unavailable", epoch=self._epoch, error=str(cause).strip(), reaction="reconnecting")
+        await self._writer.close()
+        while True:
+            away_s = boottime_s() - away_since_s
+            if away_s > self._settings.absence_max_s:
+                raise Resign(f"Postgres has taken no write for {away_s:.1f} s: {cause}", cooldown_s=1.0)
+            try:
+                self._writer = await self._connect_writer()
+                return
+            except LogUnavailable as error:
+                cause = error
+                await asyncio.sleep(_RECONNECT_S)
+
+    async def prove(self) -> None:
+        """Prove the epoch without writing. See `TermLog.prove`."""
+        async with self._writing:
+            await self._until_known("prove", {"shard": self._settings.shard, "epoch": self._epoch})
+
+    async def park(self, stored: StoredSaga, reason: str) -> None:
+        """Park a saga whose rows cannot be understood. See `TermLog.park`."""
+        message = f"parked: {reason}"
+        parameters = {
+            "shard": self._settings.shard,
+            "epoch": self._epoch,
+            "saga": stored.id,
+            "sequence": stored.last_sequence + 1,
+            "error": psycopg.types.json.Jsonb({"step": "", "code": "CORRUPT_LOG", "message": message}),
+            "code": "CORRUPT_LOG",
+            "message": message,
+        }
+        async with self._writing:
+            await self._until_known("park", parameters)
+
+    async def unfinished(self, page: int) -> AsyncIterator[list[StoredSaga]]:
+        """Every saga that is compensating or running, a page at a time. See `TermLog.unfinished`."""
+        for query in ("unfinished_compensating", "unfinished_running"):
+            after = UUID(int=0)
+            while sagas := await self._read(query, {"shard": self._settings.shard, "after": after, "page": page}):
+                yield sagas
+                after = sagas[-1].id
+
+    async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
+        """Sagas that nobody has begun. See `TermLog.pending`."""
+        return await self._read("pending", {"shard": self._settings.shard, "limit": limit, "exclude": list(exclude)})
+
+    async def _read(self, query: str, parameters: dict[str, Any]) -> list[StoredSaga]:
+        sagas = await self._fetch(query, parameters)
+        if not sagas:
+            return []
+        events: list[tuple[Any, ...]] = []
+        if query != "pending":
+            events = await self._fetch("events", {"sagas": [row[0] for row in sagas]})
+        return stored_sagas(sagas, events)
+
+    async def cancellations(self) -> list[tuple[SagaId, str]]:
+        """Live sagas that somebody wants undone. See `TermLog.cancellations`."""
+        rows = await self._fetch("cancellations", {"shard": self._settings.shard})
+        return [(SagaId(row[0]), str(row[1])) for row in rows]
+
+    async def _fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Read once more on a new connection when the old one is gone. Raises LogUnavailable."""
+        async with self._reading:
+            try:
+                async with asyncio.timeout(self._settings.timeout_s):
+                    if self._reader.closed:
+                        self._reader = await self._connect_reader()
+                    cursor = await self._reader.execute(_SQL[query].encode(), parameters)
+                    return await cursor.fetchall()
+            except (TimeoutError, psycopg.Error) as error:
+                await self._reader.close()
+                raise LogUnavailable(f"cannot read the saga log: {str(error).strip() or 'no answer'}") from error
+
+    async def listen(self, wake: Callable[[], None]) -> None:
+        """Call `wake` at every notification of new work, until cancelled. See `TermLog.listen`."""
+        while True:
+            try:
+                connection = await self._connect_reader()
+                try:
+                    await connection.execute(f"LISTEN {WORK_CHANNEL}".encode())
+                    wake()
+                    async for notification in connection.notifies():
+                        if notification.payload.startswith(f"{self._settings.shard}:"):
+                            wake()
+                finally:
+                    await connection.close()
+            except (LogUnavailable, psycopg.Error) as error:
+                log.info("listen_lost", error=str(error).strip(), reaction="reconnecting")
+                await asyncio.sleep(_RECONNECT_S)
+
+    async def close(self) -> None:
+        """Drop the connections; whatever still waits is cancelled."""
+        for waiting in self._waiting:
+            waiting.done.cancel()
+        self._waiting.clear()
+        await self._writer.close()
+        await self._reader.close()
+
+
+def boottime_s() -> float:
+    """Seconds since boot, time asleep included: unlike the monotonic clock it sees a suspended machine."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,144 @@
+-- Statements of the leader. Every write takes the fence row FOR SHARE under its epoch and inserts from it (R3):
+-- a raise waits for it, and after the raise it finds no row, writes nothing, and returns 0.
+
+-- name: raise_epoch
+-- R2. Refuses when this etcd cluster was already seen at the same or a later revision.
+WITH raised AS (
+    INSERT INTO baton.fence AS f (shard, epoch, etcd_cluster, etcd_revision, holder, raised_at)
+    VALUES (%(shard)s, greatest(1, %(revision)s), %(etcd_cluster)s, %(revision)s, %(holder)s, clock_timestamp())
+    ON CONFLICT (shard) DO UPDATE
+        SET epoch = greatest(f.epoch + 1, excluded.etcd_revision),
+            etcd_cluster = excluded.etcd_cluster,
+            etcd_revision = excluded.etcd_revision,
+            holder = excluded.holder,
+            raised_at = clock_timestamp()
+        WHERE f.etcd_cluster <> excluded.etcd_cluster OR f.etcd_revision < excluded.etcd_revision
+    RETURNING shard, epoch, holder, raised_at
+), history AS (
+    INSERT INTO baton.epoch_history (shard, epoch, holder, cause, raised_at)
+    SELECT shard, epoch, holder, %(cause)s, raised_at FROM raised
+)
+SELECT epoch FROM raised;
+
+-- name: raise_epoch_again
+-- R2, after etcd's history was restored: by compare-and-swap on the epoch that was seen.
+WITH raised AS (
+    UPDATE baton.fence
+    SET epoch = epoch + 1,
+        etcd_cluster = %(etcd_cluster)s,
+        etcd_revision = %(revision)s,
+        holder = %(holder)s,
+        raised_at = clock_timestamp()
+    WHERE shard = %(shard)s AND epoch = %(seen)s
+    RETURNING shard, epoch, holder, raised_at
+), history AS (
+    INSERT INTO baton.epoch_history (shard, epoch, holder, cause, raised_at)
+    SELECT shard, epoch, holder, %(cause)s, raised_at FROM raised
+)
+SELECT epoch FROM raised;
+
+-- name: fence_epoch
+SELECT epoch FROM baton.fence WHERE shard = %(shard)s;
+
+-- name: disconnect_older_terms
+-- R11. A writer that stopped in the middle of a statement holds the fence row: its backend is ended. Whoever calls
+-- this has won the election, so every writer of the shard that is connected belongs to an older epoch.
+SELECT pg_terminate_backend(pid)
+FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE %(application)s AND pid <> pg_backend_pid();
+
+-- name: append
+-- Many transitions in one statement. A repetition after a lost connection finds its own rows and leaves them; the
+-- count of rows written tells the writer that this was so.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
+), logged AS (
+    INSERT INTO baton.step_log
+        (saga_id, sequence, step, position, status, attempt, result, error_code, error_message, retry_at, epoch)
+    SELECT e.*, %(epoch)b
+    FROM fence, unnest(
+        %(log_saga)b::uuid[], %(log_sequence)b::bigint[], %(log_step)b::text[], %(log_position)b::integer[],
+        %(log_status)b::text[], %(log_attempt)b::integer[], %(log_result)b::text[]::jsonb[], %(log_code)b::text[],
+        %(log_message)b::text[], %(log_retry_at)b::timestamptz[]
+    ) AS e
+    ON CONFLICT (saga_id, sequence) DO NOTHING
+    RETURNING 1
+), changed AS (
+    UPDATE baton.saga AS s
+    SET state = c.state,
+        current_step = c.step,
+        sequence = c.sequence,
+        epoch = %(epoch)b,
+        result = c.result,
+        error = c.error,
+        next_run_at = c.next_run_at,
+        updated_at = clock_timestamp(),
+        finished_at = CASE WHEN c.finished THEN clock_timestamp() END
+    FROM fence, unnest(
+        %(saga)b::uuid[], %(state)b::text[], %(step)b::text[], %(sequence)b::bigint[],
+        %(result)b::text[]::jsonb[], %(error)b::text[]::jsonb[], %(next_run_at)b::timestamptz[], %(finished)b::boolean[]
+    ) AS c (id, state, step, sequence, result, error, next_run_at, finished)
+    WHERE s.id = c.id
+)
+SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged);
+
+-- name: prove
+SELECT count(*), 0 FROM (
+    SELECT 1 FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+) AS held;
+
+-- name: park
+-- A saga whose rows cannot be understood. Its sequence goes on behind the highest row that is there.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), parked AS (
+    UPDATE baton.saga
+    SET state = 'FAILED',
+        sequence = %(sequence)s,
+        epoch = %(epoch)s,
+        error = %(error)s::jsonb,
+        next_run_at = NULL,
+        updated_at = clock_timestamp(),
+        finished_at = clock_timestamp()
+    FROM fence
+    WHERE id = %(saga)s
+), logged AS (
+    INSERT INTO baton.step_log (saga_id, sequence, step, position, status, attempt, error_code, error_message, epoch)
+    SELECT %(saga)s, %(sequence)s, NULL, 0, 'parked', 0, %(code)s, %(message)s, %(epoch)s FROM fence
+    ON CONFLICT (saga_id, sequence) DO NOTHING
+)
+SELECT count(*), 0 FROM fence;
+
+-- name: unfinished_compensating
+-- A page of the recovery scan, by keyset. The state is a literal so that the partial index saga_live serves it.
+SELECT id, definition, version, input, labels, created_at, cancel_reason
+FROM baton.saga
+WHERE shard = %(shard)s AND state = 'COMPENSATING' AND id > %(after)s
+ORDER BY id
+LIMIT %(page)s;
+
+-- name: unfinished_running
+-- A page of the recovery scan, by keyset. The state is a literal so that the partial index saga_live serves it.
+SELECT id, definition, version, input, labels, created_at, cancel_reason
+FROM baton.saga
+WHERE shard = %(shard)s AND state = 'RUNNING' AND id > %(after)s
+ORDER BY id
+LIMIT %(page)s;
+
+-- name: pending
+SELECT id, definition, version, input, labels, created_at, cancel_reason
+FROM baton.saga
+WHERE shard = %(shard)s AND state = 'PENDING' AND id <> ALL (%(exclude)b::uuid[])
+ORDER BY id
+LIMIT %(limit)s;
+
+-- name: events
+SELECT saga_id, sequence, position, status, attempt, result, error_code, error_message, retry_at, epoch
+FROM baton.step_log
+WHERE saga_id = ANY (%(sagas)b::uuid[])
+ORDER BY saga_id, sequence;
+
+-- name: cancellations
+SELECT id, cancel_reason
+FROM baton.saga
+WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND cancel_reason IS NOT NULL;
