@@ -19,7 +19,7 @@ from orchestrator.telemetry import Metrics
 
 @dataclass(slots=True)
 class Driven:
-    """A saga that is being driven, and what others may tell its driver meanwhile."""
+    """A saga that is being driven, as it was last logged, and what others may tell its driver meanwhile."""
 
     saga: Saga
     cancel_reason: str | None = None
@@ -34,11 +34,15 @@ class Driven:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the loop may not decide: the time, chance, and whether the lease still vouches for this leader."""
+    """What the loop may not decide: the time, chance, and whether the lease still vouches for this leader.
+
+    `called` is told of every call that has ended.
+    """
 
     now: Callable[[], datetime]
     chance: Callable[[], float]
     vouched: Callable[[], bool]
+    called: Callable[[], None]
 
 
 class Driver:
@@ -64,7 +68,7 @@ class Driver:
             outcome = await self._perform(driven, saga, command)
             saga, events = decide(saga, outcome, self._moment(), driven.cancel_reason)
             await self._log.append(saga, events)
-            driven.begun = True
+            driven.saga, driven.begun = saga, True
         return saga
 
     async def _perform(self, driven: Driven, saga: Saga, command: Command) -> Outcome:
@@ -115,6 +119,7 @@ class Driver:
         )
         began_s = time.perf_counter()
         outcome = await self._participants.call(invocation)
+        self._surroundings.called()
         self._observe(invocation, outcome, time.perf_counter() - began_s)
         return outcome
 

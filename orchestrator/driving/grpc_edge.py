@@ -21,7 +21,6 @@ from orchestrator.telemetry import Metrics
 
 OPEN_TIMEOUT_S = 1.0
 REOPEN_S = 1.0
-MESSAGE_CHARS_MAX = 2000
 
 Outcome = Succeeded | Refused | Unknown
 
@@ -61,14 +60,14 @@ class GrpcParticipants:
         code, message, response = await self._line(invocation.service).call(invocation, request)
         if code is not grpc.StatusCode.OK:
             verdict = Refused if is_refusal(code) else Unknown
-            return verdict(code.name, _printable(message))
+            return verdict(code.name, message)
         if len(response) > self._reply_bytes_max:
             return Unknown("REPLY_TOO_LARGE", f"{len(response)} bytes; the limit is {self._reply_bytes_max}")
         try:
             return Succeeded(_storable(codec.decode(response)))
         except ValueError as error:
             # It did something, and nobody can read what: the step is compensated in the end.
-            return Unknown("REPLY_UNREADABLE", _printable(str(error)))
+            return Unknown("REPLY_UNREADABLE", str(error))
 
     async def close(self) -> None:
         """End all streams and channels."""
@@ -203,11 +202,6 @@ def _channel_options(message_bytes_max: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 2000),
         ("grpc.http2.ping_timeout_ms", 2000),
     ]
-
-
-def _printable(message: str) -> str:
-    """A message as the log can keep it: bounded, and without the one character that Postgres cannot store."""
-    return message.replace("\x00", "\ufffd")[:MESSAGE_CHARS_MAX]
 
 
 def _storable(result: dict[str, object]) -> dict[str, object]:

@@ -28,6 +28,11 @@ log = structlog.get_logger()
 
 # The first page of the recovery scan is small, so that its sagas are driven at once; the pages then double.
 FIRST_PAGE = 32
+SCAN_AGAIN_S = 0.1
+
+# An idle leader asks the fence so often, in seconds; and so long a proof vouches for starting a call.
+PROOF_INTERVAL_S = 0.5
+PROOF_FRESH_S = 0.25
 
 
 class Mandate(Protocol):
@@ -109,10 +114,8 @@ class Leader:
         self._term = Term(self, term_log, mandate)
         try:
             await self._term.serve()
-        except* Fenced as group:
-            raise _first(group) from None
-        except* Resign as group:
-            raise _first(group) from None
+        except ExceptionGroup as group:
+            raise _cause(group) from None
         finally:
             self._term = None
             self._metrics.sagas_in_flight.set(0)
@@ -127,7 +130,9 @@ class Leader:
             # Postgres has seen a later revision of this etcd: either the victory is old, or etcd was restored.
             if not await mandate.confirm():
                 raise Fenced("the victory was overtaken before the epoch was raised")
-            log.warning("etcd_history_restored", revision=mandate.claim.revision, reaction="raising the epoch by itself")
+            log.warning(
+                "etcd_history_restored", revision=mandate.claim.revision, reaction="raising the epoch by itself"
+            )
             return await self._saga_log.raise_epoch_again(mandate.claim)
         except LogUnavailable as error:
             raise Resign(f"cannot raise the epoch: {error}", cooldown_s=1.0) from error
@@ -144,15 +149,19 @@ class Term:
         self._clocks = leader._clocks
         self._metrics = leader._metrics
         self._participants = leader._participants
-        surroundings = Surroundings(self._clocks.now, self._clocks.chance, self._vouched)
+        surroundings = Surroundings(self._clocks.now, self._clocks.chance, self._vouched, self._called)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics)
         self._driving: dict[SagaId, Driven] = {}
-        # Pending sagas that were claimed while the log may still show them as pending.
+        # Sagas that were taken up from a scan, or claimed while pending, and that the log may still show as they
+        # were then. One is forgotten only before a read that begins after its first write, so no read of an old
+        # snapshot can make it be driven a second time.
+        self._taken_up: dict[SagaId, Driven] = {}
         self._claimed: dict[SagaId, Driven] = {}
+        self._recovered = 0
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._group = asyncio.TaskGroup()
-        self._first_call_seen = False
+        self._gap_known = False
 
     @property
     def epoch(self) -> Epoch:
@@ -177,20 +186,41 @@ class Term:
         """Whether a call may start: the lease is held, or the fence has just proven the epoch."""
         return self._mandate.vouched() or self._clocks.boottime_s() - self._log.proven_at_s < PROOF_FRESH_S
 
+    def _called(self) -> None:
+        """The first call of the term has ended: the shard is served again."""
+        lost_at_s = self._mandate.leader_lost_at_s
+        if not self._gap_known and lost_at_s is not None:
+            self._metrics.failover_gap_s.observe(max(0.0, self._clocks.boottime_s() - lost_at_s))
+        self._gap_known = True
+
     async def _recover(self) -> None:
         """Drive what the former leader left, beginning before the last of it is read."""
         began_s = self._clocks.boottime_s()
-        count = 0
-        async for page in self._log.unfinished(FIRST_PAGE, self._settings.recovery_page):
-            for stored in page:
-                if stored.id not in self._driving:
-                    await self._have_room()
-                    await self._take_up(stored)
-                    count += 1
+        while True:
+            try:
+                await self._scan()
+                break
+            except LogUnavailable as error:
+                log.warning("recovery_interrupted", epoch=self.epoch, error=str(error), reaction="scanning again")
+                await asyncio.sleep(SCAN_AGAIN_S)
         took_s = self._clocks.boottime_s() - began_s
-        self._metrics.recovered_sagas.inc(count)
         self._metrics.recovery_s.observe(took_s)
-        log.info("recovered", epoch=self.epoch, sagas=count, took_s=round(took_s, 4))
+        log.info("recovered", epoch=self.epoch, sagas=self._recovered, took_s=round(took_s, 4))
+
+    async def _scan(self) -> None:
+        """Take up every unfinished saga that this epoch has not written yet. An interrupted scan may begin anew."""
+        pages = self._log.unfinished(FIRST_PAGE, self._settings.recovery_page)
+        while True:
+            self._taken_up = _unbegun(self._taken_up)
+            page = await anext(pages, None)
+            if page is None:
+                return
+            for stored in page:
+                if stored.id not in self._taken_up:
+                    await self._have_room()
+                    await self._take_up(stored, self._taken_up)
+                    self._recovered += 1
+                    self._metrics.recovered_sagas.inc()
 
     async def _admit(self) -> None:
         """Take up pending sagas and cancellations, whenever there may be some and there is room."""
@@ -201,24 +231,21 @@ class Term:
                 if await self._claim_pending():
                     continue
             except LogUnavailable as error:
-                log.warning("cannot_look_for_work", error=str(error))
+                log.warning("cannot_look_for_work", epoch=self.epoch, error=str(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.poll_interval_s):
                     await self._work.wait()
 
     async def _claim_pending(self) -> bool:
-        """Claim a page of pending sagas; True when there may be more."""
-        await self._have_room()
-        # A read that begins now sees every begun saga as begun. One that was begun during an earlier read may still
-        # have been pending to that read: its claim is forgotten only here.
-        self._claimed = {saga_id: driven for saga_id, driven in self._claimed.items() if not driven.begun}
+        """Claim a page of pending sagas; True when there may be more, and room for them."""
         limit = min(self._settings.sagas_max - len(self._driving), self._settings.recovery_page)
+        if limit <= 0:
+            return False
+        self._claimed = _unbegun(self._claimed)
         page = await self._log.pending(limit, list(self._claimed))
         for stored in page:
-            if stored.id not in self._claimed and stored.id not in self._driving:
-                driven = await self._take_up(stored)
-                if driven is not None:
-                    self._claimed[stored.id] = driven
+            if stored.id not in self._claimed:
+                await self._take_up(stored, self._claimed)
         return len(page) == limit
 
     async def _cancel(self) -> None:
@@ -232,17 +259,16 @@ class Term:
             self._room.clear()
             await self._room.wait()
 
-    async def _take_up(self, stored: StoredSaga) -> Driven | None:
+    async def _take_up(self, stored: StoredSaga, unbegun: dict[SagaId, Driven]) -> None:
         """Fold a saga's log and begin to drive it; a saga that cannot be understood is parked."""
         try:
             driven = Driven(await self._restore(stored), stored.cancel_reason)
         except (CorruptLog, NotFound, Rejected) as error:
             await self._park(stored, str(error))
-            return None
-        self._driving[stored.id] = driven
+            return
+        self._driving[stored.id] = unbegun[stored.id] = driven
         self._metrics.sagas_in_flight.set(len(self._driving))
         self._group.create_task(self._drive(driven))
-        return driven
 
     async def _restore(self, stored: StoredSaga) -> Saga:
         if stored.flaw is not None:
@@ -263,6 +289,8 @@ class Term:
             log.exception("saga_cannot_be_driven", saga=str(saga_id), epoch=self.epoch)
             await self._park_driven(driven, error)
         finally:
+            if len(self._driving) == self._settings.sagas_max:
+                self._work.set()
             del self._driving[saga_id]
             self._metrics.sagas_in_flight.set(len(self._driving))
             self._room.set()
@@ -295,15 +323,20 @@ class Term:
                 await self._log.prove()
 
 
-# An idle leader asks the fence so often, in seconds; and so long a proof vouches for starting a call.
-PROOF_INTERVAL_S = 0.5
-PROOF_FRESH_S = 0.25
+def _unbegun(claims: dict[SagaId, Driven]) -> dict[SagaId, Driven]:
+    return {saga_id: driven for saga_id, driven in claims.items() if not driven.begun}
 
 
-def _first(group: ExceptionGroup[BatonError]) -> BatonError:
-    error: BaseException = group
+def _cause(group: ExceptionGroup[Exception]) -> Exception:
+    """What ended the term: being overtaken before giving up, and either before any defect."""
+    for reaction in (Fenced, Resign):
+        found = group.subgroup(reaction)
+        if found is not None:
+            return _leaf(found)
+    return group
+
+
+def _leaf(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    if not isinstance(error, BatonError):
-        raise group
     return error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -89,10 +89,10 @@ class TermLog(Protocol):
     async def prove(self) -> None:
         """Prove the epoch without writing. Raises Fenced, or LogUnavailable when Postgres does not answer."""
 
-    def unfinished(self, page: int) -> AsyncIterator[list[StoredSaga]]:
-        """Every saga that is running or compensating, in pages of at most `page`, oldest first.
+    def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
+        """Every saga that is running or compensating and that this epoch has not written yet, oldest first.
 
-        Raises LogUnavailable.
+        The pages grow from `first` sagas to at most `most`. Raises LogUnavailable.
         """
 
     async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:

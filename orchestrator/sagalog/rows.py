@@ -16,7 +16,7 @@ from orchestrator.sagalog.port import StoredSaga
 Row = tuple[Any, ...]
 Transition = tuple[Saga, Sequence[Event]]
 
-# An error message of a participant is kept up to this length, so that no reply can bloat the log.
+# A message of an error is kept up to this length, so that no reply can bloat the log.
 MESSAGE_CHARS_MAX = 2000
 
 _STATUSES = {status.value: status for status in Status}
@@ -56,7 +56,7 @@ def _log_row(saga: Saga, event: Event) -> Row:
         event.attempt,
         None if event.result is None else _json(event.result),
         event.code,
-        event.message,
+        None if event.message is None else _printable(event.message),
         event.retry_at,
     )
 
@@ -64,7 +64,7 @@ def _log_row(saga: Saga, event: Event) -> Row:
 def _state_row(saga: Saga) -> Row:
     cursor = saga.cursor
     failure = saga.failure
-    error = failure and _json({"step": failure.step, "code": failure.code, "message": failure.message})
+    error = failure and _json({"step": failure.step, "code": failure.code, "message": _printable(failure.message)})
     return (
         saga.id,
         saga.state.value,
@@ -120,6 +120,11 @@ def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
 def _event(row: Row) -> Event:
     _, sequence, position, status, attempt, result, code, message, retry_at, epoch = row
     return Event(sequence, _STATUSES[status], Epoch(epoch), position, attempt, result, code, message, retry_at)
+
+
+def _printable(message: str) -> str:
+    """Bounded, and without the one character that Postgres cannot store."""
+    return message.replace("\x00", "\ufffd")[:MESSAGE_CHARS_MAX]
 
 
 def _json(value: Any) -> str:

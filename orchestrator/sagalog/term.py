@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -216,13 +216,16 @@ class PostgresTermLog:
         async with self._writing:
             await self._until_known("park", parameters)
 
-    async def unfinished(self, page: int) -> AsyncIterator[list[StoredSaga]]:
-        """Every saga that is compensating or running, a page at a time. See `TermLog.unfinished`."""
+    async def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
+        """What is compensating or running, a page at a time. See `TermLog.unfinished`."""
+        page = first
+        scope = {"shard": self._settings.shard, "epoch": self._epoch}
         for query in ("unfinished_compensating", "unfinished_running"):
             after = UUID(int=0)
-            while sagas := await self._read(query, {"shard": self._settings.shard, "after": after, "page": page}):
+            while sagas := await self._read(query, {**scope, "after": after, "page": page}):
                 yield sagas
                 after = sagas[-1].id
+                page = min(page * 2, most)
 
     async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
         """Sagas that nobody has begun. See `TermLog.pending`."""

@@ -110,18 +110,18 @@ WITH fence AS MATERIALIZED (
 SELECT count(*), 0 FROM fence;
 
 -- name: unfinished_compensating
--- A page of the recovery scan, by keyset. The state is a literal so that the partial index saga_live serves it.
+-- A page of the recovery scan, by keyset: what this epoch has not written yet. The state is a literal so that the partial index saga_live serves it.
 SELECT id, definition, version, input, labels, created_at, cancel_reason
 FROM baton.saga
-WHERE shard = %(shard)s AND state = 'COMPENSATING' AND id > %(after)s
+WHERE shard = %(shard)s AND state = 'COMPENSATING' AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
 LIMIT %(page)s;
 
 -- name: unfinished_running
--- A page of the recovery scan, by keyset. The state is a literal so that the partial index saga_live serves it.
+-- A page of the recovery scan, by keyset: what this epoch has not written yet. The state is a literal so that the partial index saga_live serves it.
 SELECT id, definition, version, input, labels, created_at, cancel_reason
 FROM baton.saga
-WHERE shard = %(shard)s AND state = 'RUNNING' AND id > %(after)s
+WHERE shard = %(shard)s AND state = 'RUNNING' AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
 LIMIT %(page)s;
 
