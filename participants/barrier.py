@@ -40,6 +40,7 @@ from participants.status import (
     certainly_undone,
     database_refusal,
     database_unavailable,
+    is_defect,
     refused,
 )
 
@@ -97,7 +98,7 @@ class Barrier:
             async with self._database.connection() as connection:
                 answer = await self._in_transaction(Transaction(connection, call), run, strike)
         except psycopg.Error as error:
-            if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+            if is_defect(error):
                 raise
             return refused(database_unavailable(error))
         except Refusal as refusal:

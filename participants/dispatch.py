@@ -24,6 +24,7 @@ from participants.status import (
     certainly_undone,
     database_refusal,
     database_unavailable,
+    is_defect,
     number_of,
     refused,
 )
@@ -107,9 +108,6 @@ class Dispatcher:
                 return await self._perform(method, inbound, time.monotonic() + limit_s)
         except Refusal as refusal:
             return refused(refusal)
-        except psycopg.Error as error:
-            # Of a plain call; what happens behind the barrier is the barrier's.
-            return refused(database_refusal(error) if certainly_undone(error) else database_unavailable(error))
         except TimeoutError:
             return Answer(number_of(grpc.StatusCode.DEADLINE_EXCEEDED), f"{method.name}: no answer in {limit_s:.3f} s")
         except Exception as error:
@@ -134,13 +132,22 @@ class Dispatcher:
         if call is None:
             if not method.plain and self._barrier is not None:
                 raise missing_identity(method.name)
-            return Answer(0, response=await run())
+            return await _plain_call(run)
         strike = self._faults.strike(call, method.name, _order_of(request))
         if strike is not None:
             await strike.on_arrival()
         if self._barrier is None:
             return await _without_barrier(run, strike)
         return await self._barrier.perform(call, run, strike)
+
+
+async def _plain_call(run: Callable[[], Awaitable[bytes]]) -> Answer:
+    try:
+        return Answer(0, response=await run())
+    except psycopg.Error as error:
+        if is_defect(error):
+            raise
+        raise database_refusal(error) if certainly_undone(error) else database_unavailable(error) from error
 
 
 async def _without_barrier(run: Callable[[], Awaitable[bytes]], strike: Strike | None) -> Answer:

@@ -85,7 +85,7 @@ class Participant:
             self.port = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
             raise BadAddress(f"cannot listen on {self._listen}: {error}") from None
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._set_health(False)
         await self._server.start()
         log.info("participant listens", service=self._service.name, listen=self._listen, port=self.port)
         self._opening = asyncio.create_task(self._open())
@@ -127,7 +127,7 @@ class Participant:
             await self._database.open([MIGRATIONS / "barrier", self._service.migrations])
             if self._service.prepare is not None:
                 await self._service.prepare(self._database, self._settings)
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        await self._set_health(True)
         log.info("participant serves", service=self._service.name, port=self.port)
 
     def _make_server(self) -> grpc.aio.Server:
@@ -145,7 +145,9 @@ class Participant:
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         return server
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _set_health(self, serving: bool) -> None:
+        response = health_pb2.HealthCheckResponse
+        status = response.SERVING if serving else response.NOT_SERVING
         for name in ("", *self._methods.services):
             await self._health.set(name, status)
 

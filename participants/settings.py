@@ -17,27 +17,39 @@ class ParticipantSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PARTICIPANT_", extra="ignore")
 
-    listen: str = Field("", description="host:port of the gRPC server; empty: the service's own default.")
-    dsn: str = Field("postgresql://127.0.0.1:5432/shop", repr=False, description="Postgres, as a libpq URL.")
-    pool_max: int = Field(16, ge=1, description="Connections to Postgres: as many calls take effect at once.")
-    pool_wait_max_s: float = Field(5.0, gt=0, description="Longest wait of a call for a connection.")
+    listen: str = Field(default="", description="host:port of the gRPC server; empty: the service's own default.")
+    dsn: str = Field(default="postgresql://127.0.0.1:5432/shop", repr=False, description="Postgres, as a libpq URL.")
+    pool_max: int = Field(default=16, ge=1, description="Connections to Postgres: as many calls take effect at once.")
+    pool_wait_max_s: float = Field(default=5.0, gt=0, description="Longest wait of a call for a connection.")
     lock_wait_max_s: float = Field(
-        2.0, gt=0, description="Longest wait for a row that another transaction holds; shorter than a call's timeout."
+        default=2.0,
+        gt=0,
+        description="Longest wait for a row that another transaction holds; shorter than a call's timeout.",
     )
-    call_max_s: float = Field(30.0, gt=0, description="Longest time for one call, whatever its own deadline says.")
-    calls_max: int = Field(256, ge=1, description="Calls in work at once on one multiplexed stream.")
-    message_bytes_max: int = Field(4_000_000, ge=1, description="Largest gRPC message that is sent or accepted.")
-    shutdown_grace_s: float = Field(5.0, gt=0, description="Time for calls in work after SIGTERM.")
+    call_max_s: float = Field(
+        default=30.0, gt=0, description="Longest time for one call, whatever its own deadline says."
+    )
+    calls_max: int = Field(default=256, ge=1, description="Calls in work at once on one multiplexed stream.")
+    message_bytes_max: int = Field(
+        default=4_000_000, ge=1, description="Largest gRPC message that is sent or accepted."
+    )
+    shutdown_grace_s: float = Field(default=5.0, gt=0, description="Time for calls in work after SIGTERM.")
 
-    allow_faults: bool = Field(False, description="Offer shop.v1.FaultService. Never on a system that matters.")
-    faults: str = Field("", description="JSON list of faults that hold from the start; needs allow_faults.")
+    allow_faults: bool = Field(default=False, description="Offer shop.v1.FaultService. Never on a system that matters.")
+    faults: str = Field(default="", description="JSON list of faults that hold from the start; needs allow_faults.")
 
-    initial_stock: int = Field(1000, ge=0, description="inventory: stock of a stock code that is seen the first time.")
-    charge_limit: Decimal = Field(Decimal("5000.00"), ge=0, description="payment: larger charges are declined.")
-    declined_customers: str = Field("", description="payment: comma list of customers whose cards are declined.")
+    initial_stock: int = Field(
+        default=1000, ge=0, description="inventory: stock of a stock code that is seen the first time."
+    )
+    charge_limit: Decimal = Field(default=Decimal("5000.00"), ge=0, description="payment: larger charges are declined.")
+    declined_customers: str = Field(
+        default="", description="payment: comma list of customers whose cards are declined."
+    )
 
-    log_format: Literal["console", "json"] = Field("console", description="How log lines are written.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_format: Literal["console", "json"] = Field(default="console", description="How log lines are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

@@ -102,6 +102,11 @@ def certainly_undone(error: psycopg.Error) -> bool:
     return error.sqlstate[:2] not in _TRANSIENT_CLASSES
 
 
+def is_defect(error: psycopg.Error) -> bool:
+    """Whether psycopg, and not the database, complains: a mistake in the service's own code."""
+    return error.sqlstate is None and not isinstance(error, psycopg.OperationalError | psycopg.DataError)
+
+
 def database_refusal(error: psycopg.Error) -> Refusal:
     """The refusal that a certainly undone statement becomes, in the database's own words."""
     return Refusal(grpc.StatusCode.FAILED_PRECONDITION, f"database error: {_words(error)}", Reason.DATABASE_ERROR)
