@@ -5,8 +5,9 @@ For every (saga, step, action or compensation):
 - The first call claims the key by inserting its row, runs the servicer, stores the answer in that row, commits.
 - A duplicate finds the row and gets the stored answer; one that comes while the first is at work waits on the primary
   key until that transaction has ended.
-- A refused action keeps its row and loses its effects (a savepoint): the refusal is repeated to duplicates. A refused
-  compensation keeps nothing: it must be able to succeed later.
+- A refused action is rolled back, and then its refusal is stored under the key by a statement of its own, unless
+  another call has claimed the key in between: then that one's answer counts. Duplicates get the same refusal.
+  A refused compensation stores nothing: it must be able to succeed later.
 - A compensation also claims the key of its action. If that was free, the action was never seen: the row stays as a
   tombstone, nothing is undone, and an action that arrives later is refused. If the action was refused there is
   nothing to undo either. The claim waits for an action under way, so the two never overlap.
@@ -110,7 +111,7 @@ class Barrier:
     async def _in_transaction(self, tx: Transaction, run: Run, strike: Strike | None) -> Answer:
         if (stored := await self._claim(tx)) is not None:
             return stored
-        if tx.call.kind is Kind.COMPENSATION and not await self._something_to_undo(tx):
+        if tx.call.kind is Kind.COMPENSATION and not await _something_to_undo(tx):
             await _commit(tx, Answer(OK))
             return Answer(OK)
         try:
@@ -130,29 +131,28 @@ class Barrier:
 
     async def _claim(self, tx: Transaction) -> Answer | None:
         """Begin, and claim the call's key; the stored answer when it was claimed before."""
+        await tx.connection.execute(b"BEGIN")
         try:
-            async with tx.connection.pipeline():
-                await tx.connection.execute(b"BEGIN")
-                cursor = await tx.connection.execute(_QUERIES["claim"], _parameters(tx.call), prepare=True)
-                await tx.connection.execute(b"SAVEPOINT effect")
-                row = cast(tuple[int | None, bool], await cursor.fetchone())
+            cursor = await tx.connection.execute(_QUERIES["claim"], _parameters(tx.call), prepare=True)
         except psycopg.errors.LockNotAvailable:
             raise _in_progress(tx.call) from None
-        newer, mine = row
+        newer, mine = cast(tuple[int | None, bool], await cursor.fetchone())
         if newer is not None:
             self._epochs.learn(tx.call.shard, newer)
             raise stale_epoch(tx.call, newer)
         return None if mine else await _stored(tx, tx.call.kind)
 
-    async def _something_to_undo(self, tx: Transaction) -> bool:
-        try:
-            cursor = await tx.connection.execute(_QUERIES["bury"], _parameters(tx.call), prepare=True)
-        except psycopg.errors.LockNotAvailable:
-            raise _in_progress(tx.call) from None
-        if await cursor.fetchone() is not None:
-            return False
-        action = await _stored(tx, Kind.ACTION)
-        return action.code == OK
+
+async def _something_to_undo(tx: Transaction) -> bool:
+    """Whether the action took effect; leaves a tombstone where it was never seen."""
+    try:
+        cursor = await tx.connection.execute(_QUERIES["bury"], _parameters(tx.call), prepare=True)
+    except psycopg.errors.LockNotAvailable:
+        raise _in_progress(tx.call) from None
+    if await cursor.fetchone() is not None:
+        return False
+    action = await _stored(tx, Kind.ACTION)
+    return action.code == OK
 
 
 async def _stored(tx: Transaction, kind: Kind) -> Answer:
@@ -175,34 +175,26 @@ async def _stored(tx: Transaction, kind: Kind) -> Answer:
 
 
 async def _commit(tx: Transaction, answer: Answer) -> None:
-    parameters = _parameters(tx.call)
-    stored = {
-        "code": answer.code,
-        "message": answer.message,
-        "reason": answer.reason or "",
-        "response": answer.response,
-    }
-    async with tx.connection.pipeline():
-        for effect in tx.effects:
-            await tx.connection.execute(
-                _QUERIES["record_effect"], {**parameters, "effect": Jsonb(effect)}, prepare=True
-            )
-        # A deferred constraint must fail here, where it can still be told apart from a lost commit.
-        await tx.connection.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
-        await tx.connection.execute(_QUERIES["store"], {**parameters, **stored}, prepare=True)
-        await tx.connection.execute(b"COMMIT")
+    """Store the answer and the ledger's entries, and commit all of it. Raises psycopg.Error."""
+    parameters = {**_parameters(tx.call), "response": answer.response, "effects": Jsonb(tx.effects)}
+    await tx.connection.execute(_QUERIES["store"], parameters, prepare=True)
+    await tx.connection.commit()
 
 
 async def _refuse(tx: Transaction, refusal: Refusal) -> Answer:
     """Take the effects back. The refusal of an action is stored; that of a compensation may be lifted one day."""
+    await tx.connection.rollback()
     answer = refused(refusal)
-    tx.effects.clear()
-    if tx.call.kind is Kind.ACTION and refusal.code in REFUSALS:
-        await tx.connection.execute(b"ROLLBACK TO SAVEPOINT effect")
-        await _commit(tx, answer)
-    else:
-        await tx.connection.execute(b"ROLLBACK")
-    return answer
+    if tx.call.kind is Kind.COMPENSATION or refusal.code not in REFUSALS:
+        return answer
+    parameters = {
+        **_parameters(tx.call),
+        "code": answer.code,
+        "message": answer.message,
+        "reason": answer.reason or "",
+    }
+    cursor = await tx.connection.execute(_QUERIES["store_refusal"], parameters, prepare=True)
+    return answer if await cursor.fetchone() is not None else await _stored(tx, tx.call.kind)
 
 
 def _in_progress(call: CallIdentity) -> Refusal:

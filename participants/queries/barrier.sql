@@ -25,14 +25,20 @@ SELECT code, message, reason, response, tombstone
 FROM barrier WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
 
 -- name: store
--- The answer of the call that claimed the key, in the transaction of its effect.
-UPDATE barrier SET code = %(code)s, message = %(message)s, reason = %(reason)s, response = %(response)s
+-- The answer of the call that claimed the key, and what it did, in the transaction of its effect.
+WITH entry AS (
+    INSERT INTO ledger (saga_id, step, kind, epoch, effect)
+    SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s, effect FROM jsonb_array_elements(%(effects)s) AS effect
+)
+UPDATE barrier SET response = %(response)s
 WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
 
--- name: record_effect
--- One effect in the ledger.
-INSERT INTO ledger (saga_id, step, kind, epoch, effect)
-VALUES (%(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(effect)s);
+-- name: store_refusal
+-- The refusal of an action that has been rolled back. No row: another call has claimed the key since.
+INSERT INTO barrier (saga_id, step, kind, epoch, code, message, reason)
+VALUES (%(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(code)s, %(message)s, %(reason)s)
+ON CONFLICT DO NOTHING
+RETURNING true;
 
 -- name: raise_epoch
 -- Remember a higher epoch; never lowers it.
