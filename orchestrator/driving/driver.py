@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from prometheus_client import Counter, Histogram
+
 from orchestrator.driving.port import Invocation, Participants
 from orchestrator.saga.commands import Call, Command, Intend, Outcome, Ready, Refused, Wait
 from orchestrator.saga.machine import Moment, decide, next_command
@@ -57,6 +59,8 @@ class Driver:
         self._participants = participants
         self._surroundings = surroundings
         self._metrics = metrics
+        # prometheus_client looks a series up by its labels at a cost that shows on the hot path.
+        self._series: dict[tuple[str, str, Kind, type], tuple[Counter, Histogram]] = {}
 
     async def drive(self, driven: Driven) -> Saga:
         """Drive the saga to its end and return it.
@@ -124,9 +128,14 @@ class Driver:
         return outcome
 
     def _observe(self, invocation: Invocation, outcome: Outcome, took_s: float) -> None:
-        labels = (invocation.definition, invocation.step, invocation.kind.value)
-        self._metrics.step_s.labels(*labels).observe(took_s)
-        self._metrics.steps.labels(*labels, type(outcome).__name__.lower()).inc()
+        key = (invocation.definition, invocation.step, invocation.kind, type(outcome))
+        series = self._series.get(key)
+        if series is None:
+            labels = (invocation.definition, invocation.step, invocation.kind.value)
+            count = self._metrics.steps.labels(*labels, type(outcome).__name__.lower())
+            series = self._series[key] = (count, self._metrics.step_s.labels(*labels))
+        series[0].inc()
+        series[1].observe(took_s)
 
     def _moment(self) -> Moment:
         return Moment(self._epoch, self._surroundings.now(), self._surroundings.chance())

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from orchestrator.errors import CorruptLog, InvariantError
 from orchestrator.saga.backoff import RetryPolicy
@@ -76,7 +77,7 @@ def evolve(saga: Saga, event: Event) -> Saga:
         raise CorruptLog(f"row {event.sequence} follows row {saga.sequence}")
     if saga.state.terminal:
         raise CorruptLog(f"row {event.sequence} ({event.status}) follows the end of a {saga.state} saga")
-    return replace(_EVOLVE[event.status](saga, event), sequence=event.sequence)
+    return _EVOLVE[event.status](saga, event)
 
 
 def fold(saga: Saga, events: Iterable[Event]) -> Saga:
@@ -184,6 +185,10 @@ def _retry(script: _Script, status: Status, cursor: Cursor, policy: RetryPolicy,
 # Evolving: what an event changes.
 
 
+def _after(saga: Saga, event: Event, **changes: Any) -> Saga:
+    return replace(saga, sequence=event.sequence, **changes)
+
+
 def _intent(saga: Saga, event: Event, kind: Kind, states: tuple[SagaState, ...]) -> Cursor:
     """The cursor after an intent; checks that the intent may follow what the saga has seen."""
     if saga.state not in states:
@@ -201,13 +206,13 @@ def _executing(saga: Saga, event: Event) -> Saga:
     if event.position != len(saga.executed) + 1:
         raise CorruptLog(f"row {event.sequence} executes step {event.position} after {len(saga.executed)} steps")
     cursor = _intent(saga, event, Kind.ACTION, (SagaState.PENDING, SagaState.RUNNING))
-    return replace(saga, state=SagaState.RUNNING, cursor=cursor)
+    return _after(saga, event, state=SagaState.RUNNING, cursor=cursor)
 
 
 def _compensating(saga: Saga, event: Event) -> Saga:
     if not saga.to_compensate or event.position != saga.to_compensate[-1]:
         raise CorruptLog(f"row {event.sequence} compensates step {event.position}, whose turn it is not")
-    return replace(saga, cursor=_intent(saga, event, Kind.COMPENSATION, (SagaState.COMPENSATING,)))
+    return _after(saga, event, cursor=_intent(saga, event, Kind.COMPENSATION, (SagaState.COMPENSATING,)))
 
 
 def _expect(saga: Saga, event: Event, kind: Kind) -> Cursor:
@@ -215,6 +220,8 @@ def _expect(saga: Saga, event: Event, kind: Kind) -> Cursor:
     cursor = saga.cursor
     if cursor is None or (cursor.position, cursor.kind) != (event.position, kind):
         raise CorruptLog(f"row {event.sequence} ({event.status}) of step {event.position} has no intent before it")
+    if kind is Kind.ACTION and event.position in saga.executed:
+        raise CorruptLog(f"row {event.sequence} ({event.status}) of step {event.position}, which is completed")
     return cursor
 
 
@@ -223,7 +230,9 @@ def _retrying(saga: Saga, event: Event) -> Saga:
     cursor = _expect(saga, event, kind)
     if event.retry_at is None:
         raise CorruptLog(f"row {event.sequence} ({event.status}) does not say when to try again")
-    return replace(saga, cursor=replace(cursor, failures=cursor.failures + 1, doubtful=True, retry_at=event.retry_at))
+    return _after(
+        saga, event, cursor=replace(cursor, failures=cursor.failures + 1, doubtful=True, retry_at=event.retry_at)
+    )
 
 
 def _completed(saga: Saga, event: Event) -> Saga:
@@ -231,46 +240,52 @@ def _completed(saga: Saga, event: Event) -> Saga:
     executed = (*saga.executed, event.position)
     results = (*saga.results, (event.position, event.result or {}))
     if len(executed) == len(saga.definition.steps):
-        return replace(saga, state=SagaState.COMPLETED, cursor=None, executed=executed, results=results)
-    return replace(saga, executed=executed, results=results)
+        return _after(saga, event, state=SagaState.COMPLETED, cursor=None, executed=executed, results=results)
+    return _after(saga, event, executed=executed, results=results)
 
 
 def _failed(saga: Saga, event: Event) -> Saga:
     cursor = _expect(saga, event, Kind.ACTION)
     # Refused now, but an earlier attempt may have taken effect without anybody knowing: undo that one as well.
-    return _turn_back(saga, _failure(saga, event), also=(cursor.position,) if cursor.doubtful else ())
+    return _turn_back(saga, event, _failure(saga, event), also=(cursor.position,) if cursor.doubtful else ())
 
 
 def _unknown(saga: Saga, event: Event) -> Saga:
     cursor = _expect(saga, event, Kind.ACTION)
-    return _turn_back(saga, _failure(saga, event), also=(cursor.position,))
+    return _turn_back(saga, event, _failure(saga, event), also=(cursor.position,))
 
 
 def _cancelled(saga: Saga, event: Event) -> Saga:
-    saga = replace(saga, cancel_reason=event.message or "cancelled")
     if saga.state is SagaState.COMPENSATING:
         raise CorruptLog(f"row {event.sequence} cancels a saga that already compensates")
     cursor = saga.cursor
     # An action that was intended and has no outcome may have taken effect.
     open_action = cursor is not None and cursor.position == len(saga.executed) + 1
-    failure = Failure("", "CANCELLED", saga.cancel_reason or "")
-    return _turn_back(saga, failure, also=(cursor.position,) if cursor is not None and open_action else ())
+    reason = event.message or "cancelled"
+    saga = replace(saga, cancel_reason=reason)
+    return _turn_back(
+        saga,
+        event,
+        Failure("", "CANCELLED", reason),
+        also=(cursor.position,) if cursor is not None and open_action else (),
+    )
 
 
-def _turn_back(saga: Saga, failure: Failure, also: tuple[int, ...]) -> Saga:
+def _turn_back(saga: Saga, event: Event, failure: Failure, also: tuple[int, ...]) -> Saga:
     """Begin to compensate what was executed, and the steps in `also`, in reverse order."""
     candidates = (*saga.executed, *also)
     stack = tuple(p for p in candidates if saga.definition.step(p).compensation is not None)
     state = SagaState.COMPENSATING if stack else SagaState.COMPENSATED
-    return replace(saga, state=state, cursor=None, failure=failure, to_compensate=stack)
+    return _after(saga, event, state=state, cursor=None, failure=failure, to_compensate=stack)
 
 
 def _compensated(saga: Saga, event: Event) -> Saga:
     _expect(saga, event, Kind.COMPENSATION)
     stack = saga.to_compensate[:-1]
     done = not stack and not saga.uncompensated
-    return replace(
+    return _after(
         saga,
+        event,
         state=SagaState.COMPENSATED if done else saga.state,
         cursor=None,
         to_compensate=stack,
@@ -282,14 +297,14 @@ def _compensation_failed(saga: Saga, event: Event) -> Saga:
     _expect(saga, event, Kind.COMPENSATION)
     uncompensated = (*saga.uncompensated, event.position)
     failure = _failure(saga, event)
-    return replace(
-        saga, cursor=None, to_compensate=saga.to_compensate[:-1], uncompensated=uncompensated, failure=failure
+    return _after(
+        saga, event, cursor=None, to_compensate=saga.to_compensate[:-1], uncompensated=uncompensated, failure=failure
     )
 
 
 def _parked(saga: Saga, event: Event) -> Saga:
     failure = saga.failure or Failure(saga.current_step or "", event.code or "PARKED", event.message or "")
-    return replace(saga, state=SagaState.FAILED, cursor=None, failure=failure)
+    return _after(saga, event, state=SagaState.FAILED, cursor=None, failure=failure)
 
 
 def _failure(saga: Saga, event: Event) -> Failure:
