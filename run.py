@@ -25,7 +25,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 PYTHON_MIN = (3, 11)
 UV_VERSION = "0.9.18"
@@ -79,12 +78,10 @@ def main(arguments: "list[str]") -> int:
         return check()
     if command == "test":
         os.chdir(ROOT)
-        become([str(PYTHON), "-m", "pytest", *rest])
-    become([str(PYTHON), str(VENV / "bin" / "baton"), *arguments])
-
-
-def become(argv: "list[str]") -> NoReturn:
-    """Replace this process: signals, the terminal and the exit status are the command's own from here on."""
+        argv = [str(PYTHON), "-m", "pytest", *rest]
+    else:
+        argv = [str(PYTHON), str(VENV / "bin" / "baton"), *arguments]
+    # Signals, the terminal and the exit status are the command's own from here on.
     os.execv(argv[0], argv)
 
 
