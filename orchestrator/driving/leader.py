@@ -97,6 +97,11 @@ class Leader:
         """The epoch of the present term, if this replica leads."""
         return None if self._term is None else self._term.epoch
 
+    @property
+    def cancelling(self) -> set[SagaId]:
+        """The sagas being driven whose cancellation this leader has heard of."""
+        return set() if self._term is None else self._term.cancelling
+
     def wake(self) -> None:
         """Look for new sagas and cancellations at once, if this replica leads."""
         if self._term is not None:
@@ -167,6 +172,11 @@ class Term:
     def epoch(self) -> Epoch:
         """The epoch of this term."""
         return self._log.epoch
+
+    @property
+    def cancelling(self) -> set[SagaId]:
+        """The sagas being driven whose cancellation was asked for."""
+        return {saga_id for saga_id, driven in self._driving.items() if driven.cancel_reason is not None}
 
     def wake(self) -> None:
         """Look for new sagas and cancellations at once."""

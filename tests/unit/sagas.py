@@ -21,7 +21,7 @@ def definition(*compensations: bool, retries: int = 1) -> Definition:
     """A definition of one step for each of `compensations`, which says whether the step has one."""
     lines = ["name: test", "steps:"]
     for number, compensation in enumerate(compensations, start=1):
-        undo = "{method: t.S/Undo, retry: {retries: %d}}" % retries if compensation else "none"
+        undo = f"{{method: t.S/Undo, retry: {{retries: {retries}}}}}" if compensation else "none"
         lines.append(
             f"  - {{name: s{number}, service: 'h:1', action: {{method: t.S/Do}}, compensation: {undo}, "
             f"retry: {{retries: {retries}}}}}"
