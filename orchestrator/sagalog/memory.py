@@ -15,7 +15,6 @@ from orchestrator.saga.events import Event, Status
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
 from orchestrator.sagalog.port import Claim, StoredSaga
 
-
 NO_EPOCH = Epoch(0)
 
 

@@ -23,7 +23,6 @@ from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.port import Claim, SagaLog, StoredSaga, TermLog
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.telemetry import Metrics
-
 from tests.unit.sagas import definition, moment
 
 DEFINITION = definition(True, True, True)
