@@ -22,7 +22,8 @@ DOMAIN = "participant.baton"
 class BarrierInterceptor(grpc.aio.ServerInterceptor):
     """Hands every unary call to the dispatcher, which runs the servicer within the barrier's transaction.
 
-    Streaming methods and gRPC's own services (health, reflection) pass as they are.
+    Streaming methods, gRPC's own services (health, reflection) and `@instant` methods, which have no effect, pass as
+    they are.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -42,7 +43,7 @@ class BarrierInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or name.startswith("/grpc."):
             return handler
         method = method_of(name.removeprefix("/"), handler)
-        if method is None:
+        if method is None or method.instant:
             return handler
         # Only methods that exist get here, so this stays as small as the service is.
         self._guarded[name] = guarded = self._guard(method)
