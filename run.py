@@ -82,7 +82,7 @@ def main(arguments: "list[str]") -> int:
     else:
         argv = [str(PYTHON), str(VENV / "bin" / "baton"), *arguments]
     # Signals, the terminal and the exit status are the command's own from here on.
-    os.execv(argv[0], argv)
+    return os.execv(argv[0], argv)
 
 
 def check() -> int:
