@@ -22,7 +22,6 @@ from orchestrator.leadership.port import (
     Field,
     Get,
     LeaseId,
-    Operation,
     Put,
     Snapshot,
     Txn,

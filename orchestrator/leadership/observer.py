@@ -44,12 +44,14 @@ class Observer:
     def __init__(self, pace: ObserverPace, clock: Clock = boottime_s) -> None:
         self._pace = pace
         self._clock = clock
+        self.last_sign_s: float | None = None
 
     async def observe(self, leader: Member) -> Verdict:
         """Watch this process of a leader and return when there is evidence that it does not run.
 
         Never returns while the leader answers, nor while it merely cannot be reached: cancel it when the key changes.
         """
+        self.last_sign_s = None
         stream = Stream.NEVER
         connection: _Connection | None = None
         retry_s = 0.0
@@ -68,6 +70,7 @@ class Observer:
                     log.warning("leader accused", leader=leader.replica_id, verdict=verdict, stream=stream, probe=probe)
                     return verdict
                 if fresh is not None:
+                    self.last_sign_s = self._clock()
                     if connection is not None:
                         connection.close()
                     connection = fresh
@@ -95,10 +98,11 @@ class Observer:
                 elif now_s - silent_since_s >= self._pace.beat_timeout_s:
                     return Stream.SILENT, beats
                 continue
+            # The end of the stream is a sign as well: until then, the process had it open.
+            silent_since_s = self.last_sign_s = self._clock()
             if line is None or parse_beat(line) is None:
                 return Stream.LOST, beats
             beats += 1
-            silent_since_s = self._clock()
 
     async def _probe(self, leader: Member) -> tuple[Probe, _Connection | None, bool]:
         """What a fresh connection meets; the connection itself if the leader lives; and whether we paused."""

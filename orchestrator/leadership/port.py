@@ -6,12 +6,13 @@ is etcd.py, its model in memory is memory.py; one contract suite holds both to w
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NewType, Protocol
+from typing import NewType, Protocol
 
 from orchestrator.leadership.lease import Lease
+from orchestrator.leadership.pulse import Clock, boottime_s
 from orchestrator.leadership.verdict import Verdict
 
 LeaseId = NewType("LeaseId", int)
@@ -175,5 +176,29 @@ class Member:
     version: str
 
 
-# Watches a leader directly, and returns only with evidence that it does not run any more.
-Observe = Callable[[Member], Coroutine[Any, Any, Verdict]]
+class Eye(Protocol):
+    """Watches one leader after another directly, process to process."""
+
+    @property
+    def last_sign_s(self) -> float | None:
+        """When the leader that is or was observed last gave a sign of life, by CLOCK_BOOTTIME; None: never."""
+        ...
+
+    async def observe(self, leader: Member) -> Verdict:
+        """Return only with evidence that this process does not run any more; cancel it when the key changes."""
+        ...
+
+
+# Whether the replica could lead now, for instance whether Postgres answers. Ends within a deadline of its own.
+MayCampaign = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything outside of a campaign that it speaks to, and the clock it reads: CLOCK_BOOTTIME in seconds."""
+
+    coordinator: Coordinator
+    renewal: Renewal
+    eye: Eye
+    may_campaign: MayCampaign
+    clock: Clock = boottime_s

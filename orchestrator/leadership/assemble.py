@@ -1,0 +1,133 @@
+"""A campaign on real parts: etcd, the renewal thread, the beacon, the observer, and the pulse of the main loop."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from importlib.metadata import version
+
+from orchestrator.config import Settings, process_id
+from orchestrator.leadership.beacon import Beacon, Hello
+from orchestrator.leadership.campaign import Campaign
+from orchestrator.leadership.etcd import EtcdCoordinator
+from orchestrator.leadership.etcd_transport import EtcdAccess
+from orchestrator.leadership.keys import Keys
+from orchestrator.leadership.membership import LeaseTerms
+from orchestrator.leadership.observer import Observer, ObserverPace
+from orchestrator.leadership.pace import Paces
+from orchestrator.leadership.port import MayCampaign, Member, World
+from orchestrator.leadership.pulse import Pulse
+from orchestrator.leadership.renewal import RenewalPace, RenewalThread
+from orchestrator.leadership.victory import Hooks, Lead, View
+
+PULSE_INTERVAL_S = 0.05
+
+
+def _ignore(_: float) -> None:
+    pass
+
+
+class Leadership:
+    """One replica's part in leadership. Make it on the event loop that it is to run on; `run` it once.
+
+    Raises OSError when a certificate cannot be read or the peer address cannot be listened on. `loop_lag_s` is told
+    how many seconds late each beat of the main loop was.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        lead: Lead,
+        may_campaign: MayCampaign,
+        hooks: Hooks | None = None,
+        loop_lag_s: Callable[[float], None] = _ignore,
+    ) -> None:
+        access = _access(settings)
+        self._loop_lag_s = loop_lag_s
+        self._pulse = Pulse()
+        incarnation = uuid.uuid4().hex
+        hello = Hello(settings.replica, incarnation)
+        self._beacon = Beacon(settings.peer_listen, hello, self._pulse, interval_s=settings.beat_interval_s)
+        self._renewal = RenewalThread(access, self._pulse, _renewal_pace(settings))
+        self._coordinator = EtcdCoordinator(access)
+        self.me = Member(
+            replica_id=settings.replica,
+            incarnation=incarnation,
+            peer_address=_with_port(settings.peer_advertise, self._beacon.port),
+            api_address=settings.api_advertise,
+            http_address=settings.http_advertise,
+            pid=process_id(),
+            version=version("baton"),
+        )
+        observer = Observer(
+            ObserverPace(beat_interval_s=settings.beat_interval_s, beat_timeout_s=settings.beat_timeout_s)
+        )
+        world = World(self._coordinator, self._renewal, observer, may_campaign)
+        paces = Paces(lease=LeaseTerms(ttl_s=settings.lease_ttl_s, margin_s=settings.lease_margin_s))
+        self.campaign = Campaign(Keys(settings.cluster, settings.shard), self.me, world, lead, paces, hooks)
+
+    @property
+    def view(self) -> View:
+        """Who leads, as far as this replica knows."""
+        return self.campaign.view
+
+    def members(self) -> tuple[Member, ...]:
+        """The replicas whose leases live, by id."""
+        return self.campaign.members()
+
+    async def run(self) -> None:
+        """Campaign until closed; then every thread has ended and every connection is closed."""
+        self._beacon.start()
+        self._renewal.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                beating = group.create_task(self._beat())
+                await self.campaign.run()
+                beating.cancel()
+        finally:
+            # After the key is deleted: a beacon that vanished before would be taken for a crash.
+            await asyncio.to_thread(self._beacon.close)
+            await asyncio.to_thread(self._renewal.close)
+            await self._coordinator.close()
+
+    async def resign(self, reason: str, cooldown_s: float) -> bool:
+        """Step down; see `Campaign.resign`."""
+        return await self.campaign.resign(reason, cooldown_s)
+
+    async def close(self) -> None:
+        """Hand leadership over, leave the cluster, and make `run` return; see `Campaign.close`."""
+        await self.campaign.close()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(PULSE_INTERVAL_S)
+            self._loop_lag_s(max(0.0, self._pulse.beat() - PULSE_INTERVAL_S))
+
+
+def _access(settings: Settings) -> EtcdAccess:
+    return EtcdAccess.from_files(
+        settings.etcd_addresses,
+        settings.etcd_user,
+        settings.etcd_password,
+        settings.etcd_ca_file,
+        settings.etcd_cert_file,
+        settings.etcd_key_file,
+    )
+
+
+def _renewal_pace(settings: Settings) -> RenewalPace:
+    # Two rounds and the pause between them fit into the lease.
+    rounds_s = settings.lease_ttl_s - settings.lease_margin_s - settings.renew_interval_s
+    return RenewalPace(
+        interval_s=settings.renew_interval_s,
+        margin_s=settings.lease_margin_s,
+        stall_max_s=settings.loop_stall_max_s,
+        timeout_s=rounds_s / 2,
+    )
+
+
+def _with_port(address: str, port: int) -> str:
+    """The address with the port that is really listened on, where the settings leave the choice (port 0)."""
+    host, _, asked = address.rpartition(":")
+    return f"{host}:{port}" if asked == "0" else address
