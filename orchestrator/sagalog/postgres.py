@@ -1,4 +1,4 @@
-"""The saga log in Postgres: connections that cannot hang, and the raise of the epoch."""
+"""The saga log in Postgres: where a term begins, with the raise of the epoch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import structlog
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable
 from orchestrator.saga.model import Epoch
+from orchestrator.sagalog.connection import connect, execute
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.term import PostgresTermLog, TermSettings
@@ -115,9 +116,10 @@ class PostgresSagaLog:
         settings = self._settings
         name = _application(settings.shard, settings.replica)
         try:
-            async with asyncio.timeout(settings.timeout_s):
-                await prepared.writer.execute("SELECT set_config('application_name', %s, false)", [name])
-        except (TimeoutError, psycopg.Error) as error:
+            await execute(
+                prepared.writer, "SELECT set_config('application_name', %s, false)", settings.timeout_s, [name]
+            )
+        except psycopg.Error as error:
             raise LogUnavailable(f"Postgres failed right after the raise to epoch {epoch}: {error}") from error
         term = TermSettings(settings.shard, settings.batch_max, settings.timeout_s, settings.absence_max_s)
         return PostgresTermLog(
@@ -129,14 +131,13 @@ class PostgresSagaLog:
         if self._prepared is None:
             raise InvariantError("no connection is prepared")
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                cursor = await self._prepared.writer.execute(_SQL[query].encode(), parameters)
-                return await cursor.fetchone()
+            cursor = await execute(self._prepared.writer, _SQL[query], self._settings.timeout_s, parameters)
+            return await cursor.fetchone()
         except psycopg.errors.LockNotAvailable:
             raise
-        except (TimeoutError, psycopg.Error) as error:
+        except psycopg.Error as error:
             await self.close()
-            raise LogUnavailable(f"cannot raise the epoch: {str(error).strip() or 'no answer'}") from error
+            raise LogUnavailable(f"cannot raise the epoch: {str(error).strip()}") from error
 
     async def _disconnect_older_terms(self) -> None:
         """End the backends of older writers: one of them has stopped while it holds the fence row (R11)."""
@@ -145,9 +146,9 @@ class PostgresSagaLog:
             raise InvariantError("no connection is prepared")
         pattern = _application(self._settings.shard, "%")
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                await self._prepared.reader.execute(_SQL["disconnect_older_terms"].encode(), {"application": pattern})
-        except (TimeoutError, psycopg.Error) as error:
+            timeout_s = self._settings.timeout_s
+            await execute(self._prepared.reader, _SQL["disconnect_older_terms"], timeout_s, {"application": pattern})
+        except psycopg.Error as error:
             raise LogUnavailable(f"cannot disconnect the writers of older epochs: {error}") from error
 
     async def _prepare(self) -> None:
@@ -165,11 +166,9 @@ class PostgresSagaLog:
 
     async def _works(self, prepared: _Prepared) -> bool:
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                cursor = await prepared.writer.execute("SELECT pg_is_in_recovery()")
-                row = await cursor.fetchone()
-                return row == (False,) and not prepared.reader.closed
-        except (TimeoutError, psycopg.Error):
+            cursor = await execute(prepared.writer, "SELECT pg_is_in_recovery()", self._settings.timeout_s)
+            return await cursor.fetchone() == (False,) and not prepared.reader.closed
+        except psycopg.Error:
             return False
 
     async def _connect_standby(self) -> psycopg.AsyncConnection:
@@ -180,50 +179,22 @@ class PostgresSagaLog:
         return await self._connect_writer(_application(self._settings.shard, self._settings.replica))
 
     async def _connect_writer(self, application: str) -> psycopg.AsyncConnection:
-        connection = await connect(self._settings, application)
+        connection = await connect(self._settings.dsn, application, self._settings.timeout_s)
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                await connection.execute(_WRITER_PLANS)
-                wait_ms = max(1, int(self._settings.fence_wait_max_s * 1000))
-                await connection.execute(f"SET lock_timeout = {wait_ms}".encode())
-        except (TimeoutError, psycopg.Error) as error:
+            wait_ms = max(1, int(self._settings.fence_wait_max_s * 1000))
+            statements = f"{_WRITER_PLANS}; SET lock_timeout = {wait_ms}"
+            await execute(connection, statements, self._settings.timeout_s)
+        except psycopg.Error as error:
             await connection.close()
             raise LogUnavailable(f"Postgres failed right after the connect: {error}") from error
         connection.prepare_threshold = 1
         return connection
 
     async def _connect_reader(self) -> psycopg.AsyncConnection:
-        return await connect(self._settings, f"baton-reader-{self._settings.shard}-{self._settings.replica}")
+        settings = self._settings
+        return await connect(settings.dsn, f"baton-reader-{settings.shard}-{settings.replica}", settings.timeout_s)
 
 
 def _application(shard: int, replica: str) -> str:
     """The application_name of a writer: a claimant finds the older writers of its shard by it."""
     return f"baton-term-{shard}-{replica}"
-
-
-async def connect(settings: LogSettings, application: str) -> psycopg.AsyncConnection:
-    """Open a connection to a Postgres that takes writes, in autocommit. Raises LogUnavailable.
-
-    Every wait has an end: the connect, a peer that vanished (keepalives, unacknowledged data), each statement.
-    """
-    timeout_ms = int(settings.timeout_s * 1000)
-    try:
-        async with asyncio.timeout(settings.timeout_s):
-            connection = await psycopg.AsyncConnection.connect(
-                settings.dsn,
-                autocommit=True,
-                application_name=application[:63],
-                connect_timeout=max(2, int(settings.timeout_s)),
-                target_session_attrs="read-write",
-                keepalives_idle=2,
-                keepalives_interval=1,
-                keepalives_count=3,
-                tcp_user_timeout=timeout_ms,
-                options=f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
-            )
-    except (TimeoutError, psycopg.Error, OSError) as error:
-        reason = str(error).strip() or f"no answer within {settings.timeout_s} s"
-        raise LogUnavailable(f"cannot connect to Postgres: {reason}") from error
-    if connection.info.server_version >= 170000:
-        await connection.execute(f"SET transaction_timeout = {timeout_ms}".encode())
-    return connection

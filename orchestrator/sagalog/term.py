@@ -22,6 +22,7 @@ import structlog
 from orchestrator.errors import CorruptLog, Fenced, InvariantError, LogUnavailable, Resign
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
+from orchestrator.sagalog.connection import execute
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.rows import append_parameters, stored_sagas
@@ -156,7 +157,7 @@ class PostgresTermLog:
                 fences, logged = await self._execute(_SQL[query], parameters)
             except REFUSED_VALUES:
                 raise
-            except (LogUnavailable, psycopg.Error) as error:
+            except psycopg.Error as error:
                 away_since_s = away_since_s or sent_s
                 await self._reconnect(away_since_s, error)
                 continue
@@ -171,12 +172,8 @@ class PostgresTermLog:
             return
 
     async def _execute(self, statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
-        try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                cursor = await self._writer.execute(statement.encode(), parameters)
-                row = await cursor.fetchone()
-        except TimeoutError:
-            raise LogUnavailable(f"Postgres gave no answer within {self._settings.timeout_s} s") from None
+        cursor = await execute(self._writer, statement, self._settings.timeout_s, parameters)
+        row = await cursor.fetchone()
         if row is None:
             raise InvariantError("a statement that counts returned no row")
         return int(row[0]), int(row[1])
@@ -249,14 +246,13 @@ class PostgresTermLog:
         """Read once more on a new connection when the old one is gone. Raises LogUnavailable."""
         async with self._reading:
             try:
-                async with asyncio.timeout(self._settings.timeout_s):
-                    if self._reader.closed:
-                        self._reader = await self._connect_reader()
-                    cursor = await self._reader.execute(_SQL[query].encode(), parameters)
-                    return await cursor.fetchall()
-            except (TimeoutError, psycopg.Error) as error:
+                if self._reader.closed:
+                    self._reader = await self._connect_reader()
+                cursor = await execute(self._reader, _SQL[query], self._settings.timeout_s, parameters)
+                return await cursor.fetchall()
+            except psycopg.Error as error:
                 await self._reader.close()
-                raise LogUnavailable(f"cannot read the saga log: {str(error).strip() or 'no answer'}") from error
+                raise LogUnavailable(f"cannot read the saga log: {str(error).strip()}") from error
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` at every notification of new work, until cancelled. See `TermLog.listen`."""

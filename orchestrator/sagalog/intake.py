@@ -1,0 +1,277 @@
+"""The way of new sagas into the log: starts that arrive while others are committed share the next commit.
+
+Every replica has one, whoever leads. A start is answered when it is durable. A request id is stored once: asked again
+with the same body it gives the same saga, with another body it is a conflict. The ids are made before the first try,
+so that a batch whose outcome is unknown can be repeated: what was stored unheard is found to be ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+import psycopg
+import structlog
+
+from orchestrator.errors import BatonError, Conflict, InvariantError, LogUnavailable, Overloaded, Rejected
+from orchestrator.saga.ids import RANDOM_BITS, saga_id
+from orchestrator.saga.model import Json, SagaId
+from orchestrator.sagalog.patience import Patience
+from orchestrator.sagalog.postgres import LogSettings, connect
+from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.term import REFUSED_VALUES
+from orchestrator.telemetry import Metrics
+
+_SQL = {name: query.encode() for name, query in load("intake.sql").items()}
+_RECONNECT_S = 0.05
+
+# Starts that may wait for a commit, and the bytes of JSON that they may hold together; and the bytes of one batch.
+QUEUE_MAX = 20_000
+QUEUE_BYTES_MAX = 128_000_000
+BATCH_BYTES_MAX = 8_000_000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class NewSaga:
+    """A saga that somebody wants to start; all of it has been checked.
+
+    With an empty `request_id` the saga's own id serves as one, and the start is not idempotent.
+    """
+
+    definition: str
+    version: int
+    input_json: str
+    labels_json: str
+    request_id: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A saga that is durable; `existing` says that an earlier call with this request id has started it."""
+
+    saga_id: SagaId
+    created_at: datetime
+    existing: bool
+
+
+def request_hash(definition: str, version_asked: int, input_: Json, labels: dict[str, str]) -> bytes:
+    """What two starts with one request id must agree in: SHA-256 over their canonical JSON."""
+    body = orjson.dumps([definition, version_asked, input_, labels], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(body).digest()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One start that waits for its commit."""
+
+    id: SagaId
+    request_id: str
+    new: NewSaga
+    size_bytes: int
+    done: asyncio.Future[Started]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the log has under a request id."""
+
+    id: SagaId
+    request_hash: bytes
+    created_at: datetime
+
+
+class Intake:
+    """Stores new sagas; one for each replica. `started` is called after each commit that stored any."""
+
+    def __init__(self, settings: LogSettings, metrics: Metrics, started: Callable[[], None]) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._started = started
+        self._patience = Patience(settings.timeout_s)
+        self._connection: psycopg.AsyncConnection | None = None
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._last_id: SagaId | None = None
+
+    async def start(self, new: NewSaga) -> Started:
+        """Store a saga and return when it is durable.
+
+        Raises Conflict when its request id was used with another body, Rejected when Postgres cannot store it,
+        Overloaded when too many wait, LogUnavailable when Postgres does not answer: it is then unknown whether the
+        saga is stored, and the call may be repeated with the same request id.
+        """
+        size_bytes = len(new.input_json) + len(new.labels_json)
+        if len(self._waiting) >= QUEUE_MAX or self._waiting_bytes + size_bytes > QUEUE_BYTES_MAX:
+            raise Overloaded(f"{len(self._waiting)} starts wait for Postgres on this replica already")
+        self._last_id = saga_id(time.time_ns() // 1_000_000, secrets.randbits(RANDOM_BITS), after=self._last_id)
+        done: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(self._last_id, new.request_id or str(self._last_id), new, size_bytes, done))
+        self._waiting_bytes += size_bytes
+        self._wake.set()
+        return await done
+
+    async def run(self) -> None:
+        """Store what `start` queues, until cancelled. Waits out every absence of Postgres."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting:
+                    self._metrics.intake_queue.set(len(self._waiting))
+                    await self._commit(self._next_batch())
+                self._metrics.intake_queue.set(0)
+        finally:
+            self._disconnect()
+            self._abandon()
+            await self._patience.close()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """What waits, up to the bounds of a batch. Whoever has stopped waiting is left out: nothing was promised.
+
+        In the order of the request ids: two replicas that store the same ones then cannot wait for each other.
+        """
+        batch: list[_Waiting] = []
+        size_bytes = 0
+        while self._waiting and len(batch) < self._settings.batch_max and size_bytes < BATCH_BYTES_MAX:
+            waiting = self._waiting.popleft()
+            self._waiting_bytes -= waiting.size_bytes
+            if not waiting.done.done():
+                batch.append(waiting)
+                size_bytes += waiting.size_bytes
+        batch.sort(key=lambda waiting: waiting.request_id)
+        return batch
+
+    async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        """Store `batch` and answer everybody in it."""
+        if not batch:
+            return
+        try:
+            stored = await self._until_known(lambda connection: self._insert(connection, batch))
+        except REFUSED_VALUES as error:
+            await self._set_apart(batch, error)
+            return
+        except LogUnavailable as error:
+            for waiting in batch:
+                _refuse(waiting, LogUnavailable(str(error)))
+            return
+        self._metrics.intake_batch_rows.observe(len(batch))
+        for waiting in batch:
+            self._answer(waiting, stored[waiting.request_id])
+        own = Counter(w.new.definition for w in batch if stored[w.request_id].id == w.id)
+        for definition, count in own.items():
+            self._metrics.sagas_started.labels(definition).inc(count)
+        if own:
+            self._started()
+
+    async def _set_apart(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        """Postgres refused a value in `batch`: find whose it is, so that nobody else suffers."""
+        if len(batch) == 1:
+            _refuse(batch[0], Rejected(f"Postgres cannot store the saga: {str(error).strip()}"))
+            return
+        for waiting in batch:
+            await self._commit([waiting])
+
+    def _answer(self, waiting: _Waiting, stored: _Stored) -> None:
+        if waiting.done.done():
+            return
+        if stored.id != waiting.id and stored.request_hash != waiting.new.request_hash:
+            reason = f"request id {waiting.request_id!r} has already started saga {stored.id} with another body"
+            waiting.done.set_exception(Conflict(reason))
+            return
+        waiting.done.set_result(Started(stored.id, stored.created_at, stored.id != waiting.id))
+
+    async def _until_known(
+        self, statement: Callable[[psycopg.AsyncConnection], Awaitable[dict[str, _Stored]]]
+    ) -> dict[str, _Stored]:
+        """Run `statement` until its outcome is known, on new connections if need be.
+
+        Raises LogUnavailable once that has taken `timeout_s`, and REFUSED_VALUES as they come.
+        """
+        give_up_at_s = time.monotonic() + self._settings.timeout_s
+        while True:
+            try:
+                connection = self._connection
+                if connection is None or connection.closed:
+                    connection = self._connection = await self._connect()
+                return await self._patience.wait(_coroutine(statement, connection))
+            except REFUSED_VALUES:
+                raise
+            except (LogUnavailable, psycopg.Error) as error:
+                self._disconnect()
+                self._metrics.log_retries.inc()
+                log.warning("intake_interrupted", error=str(error).strip(), reaction="repeating the batch")
+                if time.monotonic() >= give_up_at_s:
+                    reason = str(error).strip() or "the connection was lost"
+                    raise LogUnavailable(f"the saga log takes no sagas now: {reason}") from error
+                await asyncio.sleep(_RECONNECT_S)
+
+    async def _insert(self, connection: psycopg.AsyncConnection, batch: Sequence[_Waiting]) -> dict[str, _Stored]:
+        """What is stored under each request id of `batch`, after storing what was not."""
+        cursor = connection.cursor(binary=True)
+        await cursor.execute(_SQL["start"], _start_parameters(batch, self._settings.shard))
+        inserted = {row[0]: row[1] for row in await cursor.fetchall()}
+        stored = {
+            w.request_id: _Stored(w.id, w.new.request_hash, inserted[w.id]) for w in batch if w.id in inserted
+        }
+        others = [w.request_id for w in batch if w.request_id not in stored]
+        if others:
+            await cursor.execute(_SQL["started"], {"request_ids": others})
+            for request_id, identity, hash_, created_at in await cursor.fetchall():
+                stored[request_id] = _Stored(SagaId(identity), bytes(hash_), created_at)
+            if missing := [request_id for request_id in others if request_id not in stored]:
+                raise InvariantError(f"request id {missing[0]!r} was neither stored nor there before")
+        return stored
+
+    async def _connect(self) -> psycopg.AsyncConnection:
+        name = f"baton-intake-{self._settings.shard}-{self._settings.replica}"
+        connection = await connect(self._settings, name)
+        connection.prepare_threshold = 1
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.pgconn.finish()
+            self._connection = None
+
+    def _abandon(self) -> None:
+        for waiting in self._waiting:
+            _refuse(waiting, LogUnavailable("this replica is shutting down"))
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+
+def _start_parameters(batch: Sequence[_Waiting], shard: int) -> dict[str, Any]:
+    return {
+        "shard": shard,
+        "id": [waiting.id for waiting in batch],
+        "request_id": [waiting.request_id for waiting in batch],
+        "request_hash": [waiting.new.request_hash for waiting in batch],
+        "definition": [waiting.new.definition for waiting in batch],
+        "version": [waiting.new.version for waiting in batch],
+        "input": [waiting.new.input_json for waiting in batch],
+        "labels": [waiting.new.labels_json for waiting in batch],
+        "work": f"{shard}:pending",
+    }
+
+
+async def _coroutine(
+    statement: Callable[[psycopg.AsyncConnection], Awaitable[dict[str, _Stored]]], connection: psycopg.AsyncConnection
+) -> dict[str, _Stored]:
+    return await statement(connection)
+
+
+def _refuse(waiting: _Waiting, error: BatonError) -> None:
+    if not waiting.done.done():
+        waiting.done.set_exception(error)
