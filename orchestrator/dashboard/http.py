@@ -1,0 +1,200 @@
+"""The HTTP port of a replica: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes.
+
+It runs in threads of its own, so that a scrape costs the main loop nothing and a main loop that hangs can still be
+reported. Nothing here asks etcd or Postgres: the callables that it is given answer from what is known already.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+
+from orchestrator.errors import BatonError
+from orchestrator.telemetry import Metrics, sagas_by_state
+
+_REQUESTS_MAX = 16
+_REQUEST_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 5.0
+
+# Sagas by definition and state.
+Counts = dict[tuple[str, str], int]
+
+
+class CannotListen(BatonError):
+    """The HTTP port could not be opened: choose another one with BATON_HTTP_LISTEN."""
+
+
+class HttpEndpoint:
+    """Serves the HTTP port at `listen` (host:port; port 0 takes a free one) from `start` to `close`.
+
+    `healthy` answers None while the process is alive, else what is wrong with it; `waiting_for` names what the replica
+    still waits for, nothing once it is ready; `counts` gives the sagas as they were counted last. All three are called
+    from other threads and must not block.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        metrics: Metrics,
+        healthy: Callable[[], str | None],
+        waiting_for: Callable[[], tuple[str, ...]],
+        counts: Callable[[], Counts],
+    ) -> None:
+        self._listen = listen
+        self._metrics = metrics
+        self._healthy = healthy
+        self._waiting_for = waiting_for
+        self._collector = _SagaCounts(counts)
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as host:port; once started, with the port that was taken for port 0."""
+        if self._server is None:
+            return self._listen
+        return f"{self._listen.rpartition(':')[0]}:{self._server.server_address[1]}"
+
+    def start(self) -> None:
+        """Open the port and serve it. Raises CannotListen when the port is taken or the address is not ours."""
+        try:
+            server = _Server(self._listen, self._answer)
+        except OSError as error:
+            raise CannotListen(f"BATON_HTTP_LISTEN: cannot listen on {self._listen}: {error.strerror}") from error
+        self._metrics.registry.register(self._collector)
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="http", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Close the port; does nothing when it is not open. Requests under way are not waited for."""
+        server, thread = self._server, self._thread
+        if server is None or thread is None:
+            return
+        self._server = self._thread = None
+        server.shutdown()
+        server.server_close()
+        thread.join(_STOP_TIMEOUT_S)
+        self._metrics.registry.unregister(self._collector)
+
+    def _answer(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
+        match path:
+            case "/metrics":
+                encode, content_type = choose_encoder(accept)
+                return HTTPStatus.OK, content_type, encode(self._metrics.registry)
+            case "/healthz":
+                complaint = self._healthy()
+                return _state(complaint is None, {"healthy": complaint is None, "complaint": complaint})
+            case "/readyz":
+                waiting = self._waiting_for()
+                return _state(not waiting, {"ready": not waiting, "waiting_for": list(waiting)})
+            case "/":
+                return HTTPStatus.OK, "text/plain; charset=utf-8", b"/metrics\n/healthz\n/readyz\n"
+            case _:
+                return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"try /metrics, /healthz or /readyz\n"
+
+
+def _state(good: bool, body: dict[str, Any]) -> tuple[HTTPStatus, str, bytes]:
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return status, "application/json", json.dumps(body).encode() + b"\n"
+
+
+class _SagaCounts:
+    """A collector that turns the last counts into the gauge of sagas by state, scrape by scrape."""
+
+    def __init__(self, counts: Callable[[], Counts]) -> None:
+        self._counts = counts
+
+    def describe(self) -> Iterable[Metric]:
+        """The gauge without values: registering must not ask for counts that do not exist yet."""
+        return [sagas_by_state({})]
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauge with the last counts."""
+        return [sagas_by_state(self._counts())]
+
+
+_Answer = Callable[[str, str], tuple[HTTPStatus, str, bytes]]
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a request, and never more than a few: what comes beyond them is hung up on."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, listen: str, answer: _Answer) -> None:
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._free = threading.BoundedSemaphore(_REQUESTS_MAX)
+        self.answer = answer
+        super().__init__((host, int(port)), _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection in a thread of its own, if there is room for one more."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the machine has no thread left; the next request may find one
+            self._free.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The body of that thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no event worth a line in the log."""
+
+    def server_bind(self) -> None:
+        """Bind without the look-up of the host's name that the base class makes, which can take seconds."""
+        # Not super()'s: HTTPServer.server_bind asks DNS for a name that nothing here uses.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request a connection, within a deadline."""
+
+    timeout = _REQUEST_TIMEOUT_S
+    server: _Server
+    server_version = "baton"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer with a body."""
+        self._reply(with_body=True)
+
+    def do_HEAD(self) -> None:
+        """Answer with the headers alone."""
+        self._reply(with_body=False)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Scrapes and probes come every few seconds: they are not logged."""
+
+    def _reply(self, *, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        status, content_type, body = self.server.answer(path, self.headers.get("Accept", ""))
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
