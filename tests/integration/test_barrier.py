@@ -99,7 +99,7 @@ def rows(database: str, query: str) -> list[tuple[Any, ...]]:
 async def until_waiting_for_a_lock(database: str) -> None:
     query = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with asyncio.timeout(TIMEOUT_S):
-        while not rows(database, query):  # noqa: ASYNC110  # the event happens in the server
+        while not rows(database, query):
             await asyncio.sleep(0.01)
 
 
