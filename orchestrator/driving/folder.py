@@ -1,0 +1,57 @@
+"""Applies the definitions of a folder when a replica starts, waiting for participants that are not up yet."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import structlog
+
+from orchestrator.driving.registry import Registry
+from orchestrator.errors import Rejected, Retryable
+from orchestrator.saga.variables import expand
+
+RETRY_FIRST_S = 0.1
+RETRY_MAX_S = 5.0
+
+log = structlog.get_logger()
+
+
+async def apply_folder(folder: Path, registry: Registry) -> None:
+    """Apply every *.yaml file of `folder` in the order of their names; returns when each is applied or refused.
+
+    A file that cannot be right is logged with its file, step and field, and passed over. Participants, or a saga
+    log, that do not answer are waited for.
+    """
+    files = sorted(folder.glob("*.yaml"))
+    if not files:
+        log.warning("no_definitions", folder=str(folder), reason="it has no *.yaml file")
+    for file in files:
+        await _apply(file, registry)
+
+
+async def _apply(file: Path, registry: Registry) -> None:
+    retry_s, said = RETRY_FIRST_S, ""
+    while True:
+        try:
+            stored, existing = await registry.apply(expand(file.read_text(encoding="utf-8"), os.environ))
+        except Rejected as error:
+            # An address that does not resolve yet may do so once its container is there.
+            if not any(v.field.endswith(".service") for v in error.violations):
+                log.error("definition_refused", file=str(file), error=str(error))
+                return
+            reason = str(error)
+        except (OSError, UnicodeDecodeError) as error:
+            log.error("definition_refused", file=str(file), error=str(error))
+            return
+        except Retryable as error:
+            reason = str(error)
+        else:
+            log.info("definition_applied", file=file.name, name=stored.name, version=stored.version, existing=existing)
+            return
+        if reason != said:
+            log.warning("definition_waits", file=file.name, reason=reason)
+            said = reason
+        await asyncio.sleep(retry_s)
+        retry_s = min(retry_s * 2, RETRY_MAX_S)
