@@ -21,6 +21,10 @@ class LogUnavailable(Retryable):
     """Postgres could not be reached, or did not answer in time. Whether a write happened may be unknown."""
 
 
+class Overloaded(Retryable):
+    """More is asked of this replica than it can take at the moment; nothing was stored. Ask later, or another one."""
+
+
 class Fenced(BatonError):
     """A later epoch holds the fence. The replica must stop leading at once and write nothing more."""
 

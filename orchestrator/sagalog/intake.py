@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,13 +25,13 @@ import structlog
 from orchestrator.errors import BatonError, Conflict, InvariantError, LogUnavailable, Overloaded, Rejected
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.model import Json, SagaId
-from orchestrator.sagalog.patience import Patience
-from orchestrator.sagalog.postgres import LogSettings, connect
+from orchestrator.sagalog.connection import connect, execute
+from orchestrator.sagalog.postgres import LogSettings
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.term import REFUSED_VALUES
 from orchestrator.telemetry import Metrics
 
-_SQL = {name: query.encode() for name, query in load("intake.sql").items()}
+_SQL = load("intake.sql")
 _RECONNECT_S = 0.05
 
 # Starts that may wait for a commit, and the bytes of JSON that they may hold together; and the bytes of one batch.
@@ -98,7 +99,6 @@ class Intake:
         self._settings = settings
         self._metrics = metrics
         self._started = started
-        self._patience = Patience(settings.timeout_s)
         self._connection: psycopg.AsyncConnection | None = None
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
@@ -133,9 +133,9 @@ class Intake:
                     await self._commit(self._next_batch())
                 self._metrics.intake_queue.set(0)
         finally:
-            self._disconnect()
+            if self._connection is not None:
+                await self._connection.close()
             self._abandon()
-            await self._patience.close()
 
     def _next_batch(self) -> list[_Waiting]:
         """What waits, up to the bounds of a batch. Whoever has stopped waiting is left out: nothing was promised.
@@ -158,7 +158,7 @@ class Intake:
         if not batch:
             return
         try:
-            stored = await self._until_known(lambda connection: self._insert(connection, batch))
+            stored = await self._until_known(batch)
         except REFUSED_VALUES as error:
             await self._set_apart(batch, error)
             return
@@ -192,58 +192,53 @@ class Intake:
             return
         waiting.done.set_result(Started(stored.id, stored.created_at, stored.id != waiting.id))
 
-    async def _until_known(
-        self, statement: Callable[[psycopg.AsyncConnection], Awaitable[dict[str, _Stored]]]
-    ) -> dict[str, _Stored]:
-        """Run `statement` until its outcome is known, on new connections if need be.
+    async def _until_known(self, batch: Sequence[_Waiting]) -> dict[str, _Stored]:
+        """Store `batch`, repeated on new connections until the outcome is known.
 
         Raises LogUnavailable once that has taken `timeout_s`, and REFUSED_VALUES as they come.
         """
         give_up_at_s = time.monotonic() + self._settings.timeout_s
-        while True:
+        for tries in itertools.count(1):
             try:
-                connection = self._connection
-                if connection is None or connection.closed:
-                    connection = self._connection = await self._connect()
-                return await self._patience.wait(_coroutine(statement, connection))
+                if self._connection is None:
+                    self._connection = await self._connect()
+                return await self._insert(self._connection, batch)
             except REFUSED_VALUES:
                 raise
             except (LogUnavailable, psycopg.Error) as error:
-                self._disconnect()
+                reason = str(error).strip() or "the connection was lost"
+                if self._connection is not None:
+                    await self._connection.close()
+                    self._connection = None
+                if tries == 1:
+                    log.warning("intake_interrupted", error=reason, reaction="repeating the batch")
                 self._metrics.log_retries.inc()
-                log.warning("intake_interrupted", error=str(error).strip(), reaction="repeating the batch")
                 if time.monotonic() >= give_up_at_s:
-                    reason = str(error).strip() or "the connection was lost"
                     raise LogUnavailable(f"the saga log takes no sagas now: {reason}") from error
                 await asyncio.sleep(_RECONNECT_S)
+        raise InvariantError("counting has come to an end")
 
     async def _insert(self, connection: psycopg.AsyncConnection, batch: Sequence[_Waiting]) -> dict[str, _Stored]:
         """What is stored under each request id of `batch`, after storing what was not."""
-        cursor = connection.cursor(binary=True)
-        await cursor.execute(_SQL["start"], _start_parameters(batch, self._settings.shard))
+        timeout_s = self._settings.timeout_s
+        cursor = await execute(connection, _SQL["start"], timeout_s, _parameters(batch, self._settings.shard))
         inserted = {row[0]: row[1] for row in await cursor.fetchall()}
-        stored = {
-            w.request_id: _Stored(w.id, w.new.request_hash, inserted[w.id]) for w in batch if w.id in inserted
-        }
+        stored = {w.request_id: _Stored(w.id, w.new.request_hash, inserted[w.id]) for w in batch if w.id in inserted}
         others = [w.request_id for w in batch if w.request_id not in stored]
         if others:
-            await cursor.execute(_SQL["started"], {"request_ids": others})
+            cursor = await execute(connection, _SQL["started"], timeout_s, {"request_ids": others})
             for request_id, identity, hash_, created_at in await cursor.fetchall():
                 stored[request_id] = _Stored(SagaId(identity), bytes(hash_), created_at)
             if missing := [request_id for request_id in others if request_id not in stored]:
-                raise InvariantError(f"request id {missing[0]!r} was neither stored nor there before")
+                raise LogUnavailable(f"request id {missing[0]!r} was neither stored nor there before")
         return stored
 
     async def _connect(self) -> psycopg.AsyncConnection:
-        name = f"baton-intake-{self._settings.shard}-{self._settings.replica}"
-        connection = await connect(self._settings, name)
+        settings = self._settings
+        name = f"baton-intake-{settings.shard}-{settings.replica}"
+        connection = await connect(settings.dsn, name, settings.timeout_s)
         connection.prepare_threshold = 1
         return connection
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.pgconn.finish()
-            self._connection = None
 
     def _abandon(self) -> None:
         for waiting in self._waiting:
@@ -252,7 +247,7 @@ class Intake:
         self._waiting_bytes = 0
 
 
-def _start_parameters(batch: Sequence[_Waiting], shard: int) -> dict[str, Any]:
+def _parameters(batch: Sequence[_Waiting], shard: int) -> dict[str, Any]:
     return {
         "shard": shard,
         "id": [waiting.id for waiting in batch],
@@ -264,12 +259,6 @@ def _start_parameters(batch: Sequence[_Waiting], shard: int) -> dict[str, Any]:
         "labels": [waiting.new.labels_json for waiting in batch],
         "work": f"{shard}:pending",
     }
-
-
-async def _coroutine(
-    statement: Callable[[psycopg.AsyncConnection], Awaitable[dict[str, _Stored]]], connection: psycopg.AsyncConnection
-) -> dict[str, _Stored]:
-    return await statement(connection)
 
 
 def _refuse(waiting: _Waiting, error: BatonError) -> None:
