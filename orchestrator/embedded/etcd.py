@@ -140,7 +140,7 @@ class EtcdCluster:
         return tuple(member.endpoint for member in self.members)
 
     def start(self, timeout_s: float = _READY_TIMEOUT_S) -> None:
-        """Start all members and wait until each is healthy. Raises ProcessFailed, quoting the log of one that is not."""
+        """Start all members and wait until each is healthy. Raises ProcessFailed, quoting the log of one that fails."""
         # A new member asks the others whether they know it, in the order of their URLs, and waits a second for each
         # that listens but does not serve yet. So the first one, whose port is the lowest, starts alone, and is there
         # to answer the rest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import socket
 import threading
@@ -50,6 +51,24 @@ def reserve_ports(ports: Iterable[int]) -> None:
             return
     release_ports(taken)
     raise ProcessFailed(f"port {port} of 127.0.0.1, which the data of an earlier run needs, is in use")
+
+
+def kept_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
+    """A reserved port for each name: the one that `file` holds from an earlier run, else a free one, written into it.
+
+    Raises ProcessFailed, naming the port, if one of an earlier run is no longer free.
+    """
+    try:
+        known: dict[str, int] = json.loads(file.read_text())
+    except FileNotFoundError:
+        known = {}
+    except ValueError as error:
+        raise ProcessFailed(f"{file} is damaged ({error}): remove it, or take another folder") from None
+    reserve_ports(known[name] for name in names if name in known)
+    fresh = [name for name in names if name not in known]
+    ports = {**known, **dict(zip(fresh, free_ports(len(fresh)), strict=True))}
+    file.write_text(json.dumps(ports, indent=1))
+    return {name: ports[name] for name in names}
 
 
 def _reserve(port: int) -> bool:
