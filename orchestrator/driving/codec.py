@@ -187,7 +187,11 @@ def _field(field: FieldDescriptor, descriptors: Descriptors) -> _Field:
         def write_list(message: Message, value: Any, path: str) -> None:
             if not isinstance(value, list | tuple):
                 raise WrongType(path, f"must be a list, not {_kind(value)}")
-            getattr(message, name).extend([encode(item, f"{path}[{index}]") for index, item in enumerate(value)])
+            items = [encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
+            try:
+                getattr(message, name).extend(items)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise WrongType(path, f"does not fit: {error}") from None
 
         return _Field(write_list, lambda items: [decode(item) for item in items], presence=False)
 
