@@ -30,7 +30,7 @@ _LIBPQ: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-_RETRY_S = 0.5
+_RETRY_S = 1.0
 _HEAL_MAX_S = 2.0
 
 

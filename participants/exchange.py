@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from participants.call import CallIdentity, Kind
 from participants.dispatch import Dispatcher, Inbound, Method, method_of
@@ -181,7 +182,12 @@ def _identity(call: participant_pb2.Call) -> CallIdentity | None:
 
 def _instant_reply(method: Method, call: participant_pb2.Call) -> participant_pb2.Reply:
     """Run a coroutine that does not wait to its end, on the spot."""
-    coroutine: Any = method.behaviour(method.decode(call.request), None)  # type: ignore[arg-type]  # has no use for one
+    try:
+        request = method.decode(call.request)
+    except DecodeError as error:
+        code = number_of(grpc.StatusCode.INVALID_ARGUMENT)
+        return participant_pb2.Reply(id=call.id, code=code, message=f"{method.name}: request: {error}")
+    coroutine: Any = method.behaviour(request, None)  # type: ignore[arg-type]  # has no use for a context
     try:
         coroutine.send(None)
     except StopIteration as returned:

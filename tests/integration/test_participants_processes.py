@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc.aio
 import orjson
@@ -184,6 +184,7 @@ async def test_sigterm_answers_what_was_taken_and_ends_open_streams(launcher: La
     ("env", "words"),
     [
         ({"pool_max": "0"}, "PARTICIPANT_POOL_MAX"),
+        ({"dsn": "postgresql://x/?nonsense=1"}, "PARTICIPANT_DSN: Value error, not a libpq URL"),
         ({"faults": "[]"}, "PARTICIPANT_ALLOW_FAULTS"),
         ({"faults": '[{"stpe": "x"}]', "allow_faults": "1"}, "[0]: unknown field stpe"),
     ],
@@ -194,6 +195,13 @@ async def test_wrong_settings_are_named(launcher: Launcher, env: dict[str, str],
     assert words in process.log_tail()
 
 
+class _Garbled:
+    """Bytes that are no message."""
+
+    def SerializeToString(self) -> bytes:
+        return b"\xff"
+
+
 async def test_echo_answers_both_ways_and_describes_itself(launcher: Launcher) -> None:
     _, port = launcher.start("echo")
     await until_serving(port)
@@ -202,6 +210,8 @@ async def test_echo_answers_both_ways_and_describes_itself(launcher: Launcher) -
             for method in ("Do", "Undo"):
                 reply = await client.call(f"shop.v1.EchoService/{method}", echo_pb2.EchoRequest(text="x"), action("s1"))
                 assert echo_pb2.EchoResponse.FromString(reply.response).text == "x"
+            garbled = await client.call("shop.v1.EchoService/Do", cast(Any, _Garbled()), action("s1"))
+            assert garbled.code != 0
             unknown = await client.call("shop.v1.EchoService/Nothing", echo_pb2.EchoRequest(), action("s1"))
             assert unknown.name == "UNIMPLEMENTED"
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
