@@ -137,7 +137,7 @@ class Campaign:
             if holder is None:
                 await self._fill_vacancy(group)
             elif self._ballot.ours(holder):
-                await self._settle_own_key(group, holder)
+                await self._clear_own_key(holder)
             else:
                 await self._stand_by(group, holder)
 
@@ -161,11 +161,9 @@ class Campaign:
             case Leaving.UNSEEN:
                 await self._win(group, None, Cause.VACANT, self._former_sign_s)
 
-    async def _settle_own_key(self, group: asyncio.TaskGroup, holder: Holder) -> None:
-        """The key is ours though we do not lead: an outcome that we never heard. Lead by a new one, or let go."""
-        if self._clock() >= self._cool_until_s and self._readiness.ready():
-            await self._win(group, holder, Cause.REGAINED, self._former_sign_s)
-        elif not await self._ballot.withdraw(holder.mod_revision):
+    async def _clear_own_key(self, holder: Holder) -> None:
+        """The key is ours though we do not lead: an outcome that we never heard. Let go, and campaign like all."""
+        if not await self._ballot.withdraw(holder.mod_revision):
             await self._signal.until(lambda: self._moved_on(holder), self._pace.retry_max_s)
 
     async def _stand_by(self, group: asyncio.TaskGroup, holder: Holder) -> None:

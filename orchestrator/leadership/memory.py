@@ -58,6 +58,10 @@ class MemoryStore:
         self._leases[lease] = _Grant(ttl_s, loop.time() + ttl_s, loop.call_later(ttl_s, self._expire, lease))
         return lease
 
+    def knows(self, lease: LeaseId) -> bool:
+        """Whether a lease is alive."""
+        return lease in self._leases
+
     def renew(self, lease: LeaseId) -> float:
         """Seconds left after a keep-alive; 0 when the lease is gone."""
         grant = self._leases.get(lease)
@@ -95,6 +99,17 @@ class MemoryStore:
     def compact(self, revision: int) -> None:
         """Forget the history before a revision."""
         self.compacted = revision
+
+    def rewind(self) -> None:
+        """Lose everything, as an etcd that was wiped, or restored from before the first key."""
+        for grant in self._leases.values():
+            grant.timer.cancel()
+        self._leases.clear()
+        self.entries.clear()
+        self.history.clear()
+        self.revision, self.compacted = 1, 0
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     def since(self, prefix: str, revision: int) -> tuple[tuple[Change, ...], ...]:
         """The changes below a prefix from a revision on, one tuple a revision. Raises HistoryGone."""

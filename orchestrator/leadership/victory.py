@@ -22,7 +22,6 @@ class Cause(StrEnum):
     EXPIRED = "expired"  # the former leader's lease ran out
     GONE = "gone"  # the former leader's process had ended: taken over
     FROZEN = "frozen"  # the former leader's process did not run: taken over
-    REGAINED = "regained"  # the key was this replica's own, by a transaction whose outcome it never heard
 
 
 class Ending(StrEnum):
