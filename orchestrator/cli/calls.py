@@ -1,0 +1,130 @@
+"""One call to the API, repeated on the next endpoint until a replica answers or the deadline passes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from orchestrator.cli.errors import ApiUnavailable, refused
+from orchestrator.cli.route import Backoff, Route
+
+_MESSAGE_BYTES_MAX = 16_000_000
+
+# The codes that say nothing about the request. Every call may be repeated, since it carries a request id or changes
+# nothing that it has changed already.
+_RETRIED = frozenset(
+    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
+)
+
+_OPTIONS: Sequence[tuple[str, int]] = (
+    # A replica that was killed is back in a moment: do not wait a second, then two, before the next connection.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", _MESSAGE_BYTES_MAX),
+    # The API is a neighbour, and the proxy of a user's environment knows nothing of it.
+    ("grpc.enable_http_proxy", 0),
+)
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Answer]):
+    """One method of the API: its stub's class, its name, and what it answers.
+
+    `attempt_max_s` is the longest wait for one replica, in seconds; None leaves it to the client. `repeatable` is False
+    for a call whose repetition could mean something else than the call did.
+    """
+
+    stub: type[Any]
+    name: str
+    answer: type[Answer]
+    attempt_max_s: float | None = None
+    repeatable: bool = True
+
+
+class Calls:
+    """The connections to the endpoints of `route`, and the repetition of calls over them.
+
+    `attempt_max_s` is the longest wait for one replica, in seconds: so long a frozen one can hold up a call.
+    """
+
+    def __init__(self, route: Route, attempt_max_s: float, on_retry: Callable[[str, str], None] | None) -> None:
+        self.route = route
+        self.attempt_max_s = attempt_max_s
+        self._on_retry = on_retry
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._stubs: dict[tuple[str, type[Any]], Any] = {}
+
+    async def unary(self, method: Method[Answer], request: Message, deadline_s: float) -> Answer:
+        """The answer to `request`. Raises ApiUnavailable after `deadline_s`, and CallRefused when the answer is no."""
+        attempt_max_s = method.attempt_max_s or self.attempt_max_s
+        give_up_at_s = time.monotonic() + deadline_s
+        backoff = Backoff()
+        tried: set[str] = set()
+        while True:
+            endpoint = self.route.next()
+            timeout_s = max(0.001, min(attempt_max_s, give_up_at_s - time.monotonic()))
+            try:
+                answer = await getattr(self.stub(endpoint, method.stub), method.name)(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                if not retried(error):
+                    raise refused(error) from None
+                self.note_failure(endpoint, error)
+                tried.add(endpoint)
+                # The next endpoint at once, if there is one that has not been asked; then slower and slower.
+                fresh = len(tried) < len(self.route.endpoints)
+                pause_s = 0.0 if fresh and error.code() is grpc.StatusCode.UNAVAILABLE else backoff.next_s()
+                unknown = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                if time.monotonic() + pause_s >= give_up_at_s or (unknown and not method.repeatable):
+                    raise self.unavailable(error, deadline_s) from None
+                await asyncio.sleep(pause_s)
+            else:
+                self.route.succeeded(endpoint)
+                return cast(Answer, answer)
+
+    def note_failure(self, endpoint: str, error: grpc.aio.AioRpcError) -> None:
+        """The endpoint has not answered as it should: prefer others for a while, and tell whoever listens."""
+        self.route.failed(endpoint)
+        if self._on_retry is not None:
+            self._on_retry(endpoint, f"{error.code().name}: {error.details()}")
+
+    def unavailable(self, error: grpc.aio.AioRpcError, deadline_s: float) -> ApiUnavailable:
+        """The error for a call that nobody has answered."""
+        asked = ", ".join(self.route.endpoints)
+        return ApiUnavailable(
+            f"no answer from {asked} within {deadline_s:.1f} s; "
+            f"the last one said {error.code().name}: {error.details()}"
+        )
+
+    def stub(self, endpoint: str, stub: type[Any]) -> Any:
+        """The stub of a service at an endpoint; connections are made once."""
+        found = self._stubs.get((endpoint, stub))
+        if found is None:
+            channel = self._channels.get(endpoint)
+            if channel is None:
+                channel = self._channels[endpoint] = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+            found = self._stubs[endpoint, stub] = stub(channel)
+        return found
+
+    async def close(self) -> None:
+        """Close the connections."""
+        channels, self._channels = self._channels, {}
+        self._stubs.clear()
+        for channel in channels.values():
+            await channel.close()
+
+
+def retried(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the call may succeed when it is repeated as it is."""
+    # gRPC itself refuses a message that is too large by the code that also means "busy".
+    return error.code() in _RETRIED and "larger than max" not in (error.details() or "")
