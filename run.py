@@ -180,7 +180,7 @@ def find_uv() -> str:
             "the venv module of {} does not work: install it (on Debian and Ubuntu: `apt install python3-venv`), "
             "or put uv on PATH. It said:\n{}".format(base, made.stdout.decode(errors="replace").strip())
         )
-    pip = [str(TOOLS / "uv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input"]
+    pip = [str(TOOLS / "uv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir"]
     if subprocess.call([*pip, "--disable-pip-version-check", "uv==" + UV_VERSION]) != 0:
         raise SetupFailed(
             "uv could not be downloaded (see above). Without a network, put uv on PATH; "
