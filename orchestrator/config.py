@@ -82,6 +82,9 @@ class Settings(BaseSettings):
 
     sagas_max: int = Field(10_000, ge=1, description="Sagas driven at once; the rest wait in Postgres.")
     calls_max: int = Field(128, ge=1, le=1000, description="Calls in flight for each participant address.")
+    multiplexed: bool = Field(
+        True, description="Use the stream that carries many calls, where a participant offers it."
+    )
     recovery_page: int = Field(
         500, ge=1, description="Sagas read at a time at takeover: bounds the memory of the scan."
     )

@@ -24,34 +24,42 @@ async def apply_folder(folder: Path, registry: Registry) -> None:
     A file that cannot be right is logged with its file, step and field, and passed over. Participants, or a saga
     log, that do not answer are waited for.
     """
-    files = sorted(folder.glob("*.yaml"))
-    if not files:
-        log.warning("no_definitions", folder=str(folder), reason="it has no *.yaml file")
-    for file in files:
-        await _apply(file, registry)
+    texts = await asyncio.to_thread(_read, folder)
+    if not texts:
+        log.warning("no_definitions", folder=str(folder), reason="it has no *.yaml file that can be read")
+    for name, text in texts:
+        await _apply(name, text, registry)
 
 
-async def _apply(file: Path, registry: Registry) -> None:
+def _read(folder: Path) -> list[tuple[str, str]]:
+    """The names and texts of the files, variables filled in; one that cannot be read is logged."""
+    texts = []
+    for file in sorted(folder.glob("*.yaml")):
+        try:
+            texts.append((file.name, expand(file.read_text(encoding="utf-8"), os.environ)))
+        except (OSError, UnicodeDecodeError, Rejected) as error:
+            log.error("definition_refused", file=file.name, error=str(error))
+    return texts
+
+
+async def _apply(file: str, text: str, registry: Registry) -> None:
     retry_s, said = RETRY_FIRST_S, ""
     while True:
         try:
-            stored, existing = await registry.apply(expand(file.read_text(encoding="utf-8"), os.environ))
+            stored, existing = await registry.apply(text)
         except Rejected as error:
             # An address that does not resolve yet may do so once its container is there.
             if not any(v.field.endswith(".service") for v in error.violations):
-                log.error("definition_refused", file=str(file), error=str(error))
+                log.error("definition_refused", file=file, error=str(error))
                 return
             reason = str(error)
-        except (OSError, UnicodeDecodeError) as error:
-            log.error("definition_refused", file=str(file), error=str(error))
-            return
         except Retryable as error:
             reason = str(error)
         else:
-            log.info("definition_applied", file=file.name, name=stored.name, version=stored.version, existing=existing)
+            log.info("definition_applied", file=file, name=stored.name, version=stored.version, existing=existing)
             return
         if reason != said:
-            log.warning("definition_waits", file=file.name, reason=reason)
+            log.warning("definition_waits", file=file, reason=reason)
             said = reason
         await asyncio.sleep(retry_s)
         retry_s = min(retry_s * 2, RETRY_MAX_S)

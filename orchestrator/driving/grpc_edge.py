@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
@@ -32,16 +33,22 @@ _KINDS = {Kind.ACTION: pb.CALL_KIND_ACTION, Kind.COMPENSATION: pb.CALL_KIND_COMP
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class CallSettings:
+    """Bounds of the calls to participants; `multiplexed` says whether the stream is used where it is offered."""
+
+    calls_max: int
+    message_bytes_max: int
+    reply_bytes_max: int
+    multiplexed: bool = True
+
+
 class GrpcParticipants:
     """Implements `Participants`. Each address has one channel, and a bound on the calls in flight."""
 
-    def __init__(
-        self, codecs: Codecs, calls_max: int, message_bytes_max: int, reply_bytes_max: int, metrics: Metrics
-    ) -> None:
+    def __init__(self, codecs: Codecs, settings: CallSettings, metrics: Metrics) -> None:
         self._codecs = codecs
-        self._calls_max = calls_max
-        self._message_bytes_max = message_bytes_max
-        self._reply_bytes_max = reply_bytes_max
+        self._settings = settings
         self._metrics = metrics
         self._lines: dict[str, _Line] = {}
 
@@ -61,8 +68,9 @@ class GrpcParticipants:
         if code is not grpc.StatusCode.OK:
             verdict = Refused if is_refusal(code) else Unknown
             return verdict(code.name, message)
-        if len(response) > self._reply_bytes_max:
-            return Unknown("REPLY_TOO_LARGE", f"{len(response)} bytes; the limit is {self._reply_bytes_max}")
+        if len(response) > self._settings.reply_bytes_max:
+            limit = self._settings.reply_bytes_max
+            return Unknown("REPLY_TOO_LARGE", f"{len(response)} bytes; the limit is {limit}")
         try:
             return Succeeded(_storable(codec.decode(response)))
         except ValueError as error:
@@ -78,23 +86,22 @@ class GrpcParticipants:
     def _line(self, service: str) -> _Line:
         line = self._lines.get(service)
         if line is None:
-            line = self._lines[service] = _Line(service, self._calls_max, self._message_bytes_max, self._metrics)
+            line = self._lines[service] = _Line(service, self._settings, self._metrics)
         return line
 
 
 class _Line:
     """The connection to one participant address."""
 
-    def __init__(self, address: str, calls_max: int, message_bytes_max: int, metrics: Metrics) -> None:
+    def __init__(self, address: str, settings: CallSettings, metrics: Metrics) -> None:
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_channel_options(message_bytes_max))
-        self._permits = asyncio.Semaphore(calls_max)
+        self._channel = grpc.aio.insecure_channel(address, options=_channel_options(settings.message_bytes_max))
+        self._permits = asyncio.Semaphore(settings.calls_max)
         self._in_flight = metrics.calls_in_flight.labels(address)
         self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._exchange: Exchange | None = None
-        self._offered = True
+        self._offered = settings.multiplexed
         self._opening: asyncio.Task[None] | None = None
-        self._closed: Exchange | None = None
 
     def warm(self) -> None:
         """Begin to open the stream, if that is not under way."""
