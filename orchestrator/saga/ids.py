@@ -37,6 +37,11 @@ def saga_id(milliseconds: int, random_bits: int, after: SagaId | None = None) ->
     return SagaId(UUID(int=milliseconds << 80 | high << 64 | low | _VERSION_AND_VARIANT))
 
 
+def first_id_at(milliseconds: int) -> SagaId:
+    """The lowest id that a saga of that millisecond since 1970 can have: a bound for searches by time."""
+    return saga_id(max(0, milliseconds), 0)
+
+
 def started_at_ms(identity: SagaId) -> int:
     """The milliseconds since 1970 that an id carries."""
     return identity.int >> 80

@@ -38,7 +38,7 @@ class Pool:
         self._waiting = 0
         self._closed = False
 
-    async def fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
+    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """The rows of one statement, which must be fit to be repeated: it is, when its connection was lost.
 
         Raises LogUnavailable, Overloaded when too many wait for a connection, and psycopg's error for a value that
@@ -81,7 +81,7 @@ class Pool:
             self._waiting -= 1
             self._metrics.pool_waiting.set(self._waiting)
 
-    async def _try(self, statement: str, parameters: Mapping[str, Any], timeout_s: float) -> list[Row]:
+    async def _try(self, statement: str, parameters: Mapping[str, Any] | None, timeout_s: float) -> list[Row]:
         connection = self._idle.pop() if self._idle else await self._connect(timeout_s)
         try:
             cursor = await execute(connection, statement, timeout_s, parameters)
