@@ -1,6 +1,6 @@
 """How fast sagas are driven: group commit against one commit a transition, and against bare grpc.aio calls.
 
-    python benchmarks/driving.py [--sagas N] [--rounds N] [--at-once N]
+    python -m benchmarks.driving [--sagas N] [--rounds N] [--at-once N]
 
 One Postgres (fsync on), one participant process that answers at once, and this process as the leader, all on this
 machine. A saga is three steps, each one call, each transition durable before the next. Every round measures all
@@ -27,6 +27,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.definitions import STEPS, echo_definition
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
 from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
 from orchestrator.driving.reflection import describe
@@ -42,7 +43,6 @@ from orchestrator.sagalog.term import boottime_s
 from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import echo_pb2
 
-STEPS = 3
 METHOD = "/shop.v1.EchoService/Do"
 
 
@@ -94,18 +94,6 @@ class Victorious:
         return True
 
 
-def definition(address: str) -> str:
-    method = "shop.v1.EchoService"
-    steps = "\n".join(
-        f"  - name: step_{number}\n"
-        f"    service: {address}\n"
-        f"    action: {{method: {method}/Do, request: {{text: input.order_id}}}}\n"
-        f"    compensation: {{method: {method}/Undo, request: {{text: input.order_id}}}}"
-        for number in range(1, STEPS + 1)
-    )
-    return f"name: benchmark\nsteps:\n{steps}\n"
-
-
 async def bare(address: str, sagas: int, at_once: int) -> float:
     """Sagas a second if a saga were three calls and nothing else."""
     async with grpc.aio.insecure_channel(address) as channel:
@@ -129,7 +117,7 @@ async def driven(dsn: str, address: str, variant: Variant, sagas: int, at_once: 
     metrics = Metrics("benchmark", "benchmark")
     store = OneDefinition()
     registry = Registry(store, describe)
-    await registry.apply(definition(address))
+    await registry.apply(echo_definition(address))
     insert_pending(dsn, sagas)
     log = PostgresSagaLog(LogSettings(dsn, "benchmark", 0, 10.0, 0.2, 10.0, variant.batch_max), metrics)
     participants = GrpcParticipants(
