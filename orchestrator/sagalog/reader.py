@@ -12,7 +12,6 @@ from uuid import UUID
 
 import orjson
 
-from orchestrator.saga.ids import first_id_at
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.pool import Pool, Row
 from orchestrator.sagalog.queries import load
@@ -83,14 +82,14 @@ class Reader:
         found = await self._pool.fetch(_SQL["history"], bounds)
         return [transition_record(saga.id, saga.state, saga.sequence, row) for row in found]
 
-    async def list(self, wanted: SagaFilter, before: SagaId | None, page: int) -> list[SagaRecord]:
+    async def find(self, wanted: SagaFilter, before: SagaId | None, page: int) -> list[SagaRecord]:
         """At most `page` sagas, newest first, behind the saga `before`; large inputs and results are left out."""
         rows = await self._pool.fetch(
-            _SQL["list"],
+            _SQL["sagas"],
             {
                 "stored_bytes_max": _LISTED_BYTES_MAX,
-                "from_id": _bound(wanted.created_after, -_CLOCKS_APART, _FIRST_ID),
-                "to_id": min(before or _LAST_ID, _bound(wanted.created_before, _CLOCKS_APART, _LAST_ID)),
+                "id_from": _bound(wanted.created_after, -_CLOCKS_APART, _FIRST_ID),
+                "id_before": min(before or _LAST_ID, _bound(wanted.created_before, _CLOCKS_APART, _LAST_ID)),
                 "states": list(wanted.states) or None,
                 "definition": wanted.definition or None,
                 "labels": orjson.dumps(dict(wanted.labels)).decode() if wanted.labels else None,
@@ -131,8 +130,8 @@ class Reader:
 
         Beyond some 40,000 finished sagas their number is estimated from a sample of the table.
         """
-        counts = {(row[0], row[1]): int(row[2]) for row in await self._pool.fetch(_SQL["count_unfinished"])}
-        pages = int((await self._pool.fetch(_SQL["pages"]))[0][0])
+        counts = {(row[0], row[1]): int(row[2]) for row in await self._pool.fetch(_SQL["count_unfinished"], {})}
+        pages = int((await self._pool.fetch(_SQL["pages"], {}))[0][0])
         share = min(1.0, _SAMPLED_PAGES / max(1, pages))
         for definition, state, count in await self._pool.fetch(_SQL["count_finished"], {"percent": 100 * share}):
             counts[definition, state] = round(count / share)
@@ -140,13 +139,14 @@ class Reader:
 
     async def ping(self) -> None:
         """Return if Postgres answers."""
-        await self._pool.fetch(_SQL["ping"])
+        await self._pool.fetch(_SQL["ping"], {})
 
 
 def _bound(at: datetime | None, slack: timedelta, otherwise: UUID) -> UUID:
     if at is None:
         return otherwise
-    return first_id_at(round((at.timestamp() + slack.total_seconds()) * 1000))
+    milliseconds = round((at.timestamp() + slack.total_seconds()) * 1000)
+    return UUID(int=min(max(milliseconds, 0), (1 << 48) - 1) << 80)
 
 
 def _news(saga_id: SagaId, rows: list[Row]) -> News:

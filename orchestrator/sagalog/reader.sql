@@ -1,4 +1,121 @@
--- What the API reads, and the two things besides starts that it writes: definitions, and requests to cancel.
+-- What the API reads, and the two things beside starts that it writes: definitions, and requests to cancel. Nothing
+-- here is fenced: any replica may run it at any time.
+
+-- name: saga
+SELECT id, definition, version, state, current_step, sequence, input::text, result::text, error::text, labels::text,
+    request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+FROM baton.saga
+WHERE id = %(id)s;
+
+-- name: sagas
+-- A page, newest first: ids are ordered by time. A filter that is not asked for is NULL, and gone when the plan is
+-- made. The ids are bounded by the wanted times with room for clocks that differ, so that the primary key ends the
+-- scan; the times themselves are compared as well. A query by label says that there are labels, so that the index of
+-- labelled sagas serves it. Large inputs and results stay where they are: they are for GetSaga.
+SELECT id, definition, version, state, current_step, sequence,
+    CASE WHEN pg_column_size(input) <= %(stored_bytes_max)s THEN input::text END,
+    CASE WHEN pg_column_size(result) <= %(stored_bytes_max)s THEN result::text END,
+    error::text, labels::text, request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+FROM baton.saga
+WHERE id < %(id_before)s AND id >= %(id_from)s
+    AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
+    AND (%(definition)s::text IS NULL OR definition = %(definition)s::text)
+    AND (%(labels)s::text IS NULL OR (labels @> %(labels)s::text::jsonb AND labels <> '{}'))
+    AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s::timestamptz)
+    AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s::timestamptz)
+ORDER BY id DESC
+LIMIT %(page)s;
+
+-- name: history
+-- The transitions up to the one that the saga's row has counted in; bounded in rows and in bytes, but at least one.
+-- `turned` is where the saga first turned back: with it the state after every row is known.
+SELECT sequence, step, position, status, attempt, result, error_code, error_message, epoch, at, turned
+FROM (
+    SELECT *, sum(octet_length(coalesce(result, ''))) OVER upwards AS bytes, row_number() OVER upwards AS number
+    FROM (
+        SELECT sequence, step, position, status, attempt, result::text AS result, error_code, error_message, epoch, at
+        FROM baton.step_log
+        WHERE saga_id = %(id)s AND sequence > %(after)s AND sequence <= %(last)s
+        ORDER BY sequence
+        LIMIT %(rows)s
+    ) AS page
+    WINDOW upwards AS (ORDER BY sequence)
+) AS measured,
+LATERAL (
+    SELECT min(t.sequence) AS turned
+    FROM baton.step_log AS t
+    WHERE t.saga_id = %(id)s AND t.status IN ('failed', 'unknown', 'cancelled')
+) AS turn
+WHERE bytes <= %(bytes)s OR number = 1
+ORDER BY sequence;
+
+-- name: news
+-- What has happened to many sagas behind the sequence up to which each is known; one snapshot, so that the state and
+-- the rows agree. A terminal saga without news is named as well: whoever watches it must hear of the end.
+SELECT s.id, s.state, s.sequence, l.sequence, l.step, l.position, l.status, l.attempt, l.result, l.error_code,
+    l.error_message, l.epoch, l.at, turn.turned
+FROM unnest(%(ids)b::uuid[], %(after)b::bigint[]) AS w (id, after)
+JOIN baton.saga AS s ON s.id = w.id
+LEFT JOIN LATERAL (
+    SELECT sequence, step, position, status, attempt, result::text AS result, error_code, error_message, epoch, at
+    FROM baton.step_log
+    WHERE saga_id = s.id AND sequence > w.after AND sequence <= s.sequence
+    ORDER BY sequence
+    LIMIT %(rows)s
+) AS l ON true
+LEFT JOIN LATERAL (
+    SELECT min(sequence) AS turned
+    FROM baton.step_log
+    WHERE saga_id = s.id AND status IN ('failed', 'unknown', 'cancelled')
+) AS turn ON true
+WHERE s.sequence > w.after OR s.state IN ('COMPLETED', 'COMPENSATED', 'FAILED')
+ORDER BY s.id, l.sequence;
+
+-- name: ended
+SELECT id
+FROM baton.saga
+WHERE id = ANY (%(ids)b::uuid[]) AND state IN ('COMPLETED', 'COMPENSATED', 'FAILED');
+
+-- name: request_cancel
+-- The first reason stays, so it may be asked again. A saga that ends at the same moment is seen as ended: the row's
+-- lock is waited for. The leader reads the reason; nobody else acts on it.
+WITH asked AS (
+    UPDATE baton.saga
+    SET cancel_reason = %(reason)s, updated_at = clock_timestamp()
+    WHERE id = %(id)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND cancel_reason IS NULL
+    RETURNING shard, id
+), told AS (
+    SELECT pg_notify('baton_work', shard || ':cancel:' || id) FROM asked
+)
+SELECT count(*) FROM told;
+
+-- name: fence
+SELECT epoch, holder, raised_at FROM baton.fence WHERE shard = %(shard)s;
+
+-- name: count_unfinished
+-- Exact, by way of the partial indexes saga_live and saga_parked.
+SELECT definition, state, count(*)
+FROM baton.saga
+WHERE state IN ('PENDING', 'RUNNING', 'COMPENSATING')
+GROUP BY definition, state
+UNION ALL
+SELECT definition, state, count(*)
+FROM baton.saga
+WHERE state = 'FAILED'
+GROUP BY definition, state;
+
+-- name: pages
+SELECT pg_relation_size('baton.saga') / current_setting('block_size')::bigint;
+
+-- name: count_finished
+-- Of a sample of the table's pages, always the same ones, so that the cost stays bounded however many sagas there are.
+SELECT definition, state, count(*)
+FROM baton.saga TABLESAMPLE SYSTEM (%(percent)s::real) REPEATABLE (1)
+WHERE state IN ('COMPLETED', 'COMPENSATED')
+GROUP BY definition, state;
+
+-- name: ping
+SELECT 1;
 
 -- name: definition
 SELECT name, version, content_hash, yaml, descriptor_set, created_at
@@ -12,6 +129,12 @@ SELECT name, version, content_hash, yaml, descriptor_set, created_at
 FROM baton.definition
 WHERE name = %(name)s AND content_hash = %(content_hash)s;
 
+-- name: definitions
+SELECT name, version, content_hash, created_at
+FROM baton.definition
+ORDER BY name, version DESC
+LIMIT %(limit)s;
+
 -- name: insert_definition
 -- Nothing comes back when the content is there already, or when another replica took the version at the same moment.
 INSERT INTO baton.definition (name, version, content_hash, yaml, descriptor_set)
@@ -20,72 +143,3 @@ FROM baton.definition
 WHERE name = %(name)s
 ON CONFLICT DO NOTHING
 RETURNING name, version, content_hash, yaml, descriptor_set, created_at;
-
--- name: newest_definitions
-SELECT DISTINCT ON (name) name, version, content_hash, '', ''::bytea, created_at
-FROM baton.definition
-ORDER BY name, version DESC;
-
--- name: saga
-SELECT id, request_id, definition, version, state, current_step, sequence, input::text, result::text, error, labels,
-    cancel_reason, next_run_at, created_at, updated_at, finished_at
-FROM baton.saga
-WHERE id = %(id)s;
-
--- name: history
-SELECT saga_id, sequence, step, position, status, attempt, result::text, error_code, error_message, retry_at, epoch, at
-FROM baton.step_log
-WHERE saga_id = %(id)s
-ORDER BY sequence
-LIMIT %(most)s;
-
--- name: sagas
--- Newest first, by keyset. What is not asked for is null, and gone when the plan is made. Both bounds of the time are
--- given for the ids as well, with a day's slack for clocks, so that the primary key serves them. A query by label says
--- that there are labels, so that the index of labelled sagas serves it.
-SELECT id, request_id, definition, version, state, current_step, sequence, input::text, result::text, error, labels,
-    cancel_reason, next_run_at, created_at, updated_at, finished_at
-FROM baton.saga
-WHERE (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
-    AND (%(definition)s::text IS NULL OR definition = %(definition)s::text)
-    AND (%(labels)s::jsonb IS NULL OR (labels @> %(labels)s::jsonb AND labels <> '{}'))
-    AND (%(created_from)s::timestamptz IS NULL OR created_at >= %(created_from)s::timestamptz)
-    AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s::timestamptz)
-    AND (%(id_from)s::uuid IS NULL OR id >= %(id_from)s::uuid)
-    AND (%(id_before)s::uuid IS NULL OR id < %(id_before)s::uuid)
-ORDER BY id DESC
-LIMIT %(page)s;
-
--- name: counts
-SELECT definition, state, count(*) FROM baton.saga GROUP BY definition, state;
-
--- name: fence
-SELECT epoch, holder, raised_at FROM baton.fence WHERE shard = %(shard)s;
-
--- name: request_cancel
--- The first reason stays. A saga that ends at the same moment is seen as ended: the row's lock is waited for.
-WITH asked AS (
-    UPDATE baton.saga
-    SET cancel_reason = %(reason)s, updated_at = clock_timestamp()
-    WHERE id = %(id)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND cancel_reason IS NULL
-    RETURNING shard
-), told AS MATERIALIZED (
-    SELECT pg_notify('baton_work', shard || ':cancel') FROM asked
-)
-SELECT (SELECT count(*) FROM asked), (SELECT count(*) FROM told);
-
--- name: news
--- Of many watched sagas those that have moved, each with the rows behind what the watcher has seen, at most as many
--- as it has room for; a row of nulls stands for none. One snapshot: state and rows belong together.
-SELECT w.place, s.state, s.sequence, e.*
-FROM unnest(%(place)b::integer[], %(id)b::uuid[], %(after)b::bigint[], %(most)b::integer[]) AS w (place, id, after, most)
-JOIN baton.saga AS s ON s.id = w.id AND s.sequence > w.after
-LEFT JOIN LATERAL (
-    SELECT saga_id, sequence, step, position, status, attempt, result::text, error_code, error_message, retry_at,
-        epoch, at
-    FROM baton.step_log
-    WHERE saga_id = w.id AND sequence > w.after
-    ORDER BY sequence
-    LIMIT w.most
-) AS e ON true
-ORDER BY w.place, e.sequence;

@@ -1,0 +1,55 @@
+"""The versions of definitions in Postgres. A version never changes, and none is ever taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.errors import LogUnavailable
+from orchestrator.sagalog.pool import Pool
+from orchestrator.sagalog.port import StoredDefinition
+from orchestrator.sagalog.queries import load
+
+_SQL = load("reader.sql")
+_LISTED_MAX = 10_000
+_RACES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDefinition:
+    """A version of a definition without its text."""
+
+    name: str
+    version: int
+    content_hash: str
+    created_at: datetime
+
+
+class PostgresDefinitions:
+    """Implements `DefinitionStore`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def get_definition(self, name: str, version: int) -> StoredDefinition | None:
+        """One version; 0 is the newest. See `DefinitionStore.get_definition`."""
+        rows = await self._pool.fetch(_SQL["definition"], {"name": name, "version": version})
+        return StoredDefinition(*rows[0]) if rows else None
+
+    async def list_definitions(self) -> list[ListedDefinition]:
+        """All versions by name, the newest first. Raises LogUnavailable."""
+        rows = await self._pool.fetch(_SQL["definitions"], {"limit": _LISTED_MAX})
+        return [ListedDefinition(*row) for row in rows]
+
+    async def insert_definition(
+        self, name: str, content_hash: str, yaml: str, descriptor_set: bytes
+    ) -> tuple[StoredDefinition, bool]:
+        """Store the next version, or find this content. See `DefinitionStore.insert_definition`."""
+        content = {"name": name, "content_hash": content_hash}
+        for _ in range(_RACES_MAX):
+            if found := await self._pool.fetch(_SQL["definition_by_content"], content):
+                return StoredDefinition(*found[0]), True
+            new = {**content, "yaml": yaml, "descriptor_set": descriptor_set}
+            if stored := await self._pool.fetch(_SQL["insert_definition"], new):
+                return StoredDefinition(*stored[0]), False
+        raise LogUnavailable(f"definition {name!r} is applied by too many at once; apply it again")

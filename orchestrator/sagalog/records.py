@@ -1,0 +1,116 @@
+"""Sagas and transitions as people and clients read them: the rows as they lie, nothing folded, nothing checked.
+
+The leader reads the log to act on it and must understand every row (rows.py); a reader shows what is there, so that a
+saga whose rows are corrupt can still be looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from orchestrator.saga.model import Failure, SagaId, SagaState
+
+Row = tuple[Any, ...]
+
+_TURNED_BACK = SagaState.COMPENSATING.value
+
+
+@dataclass(frozen=True, slots=True)
+class SagaRecord:
+    """A saga's row. JSON stays text; `input` and `result` are None when they were too large for a list."""
+
+    id: SagaId
+    definition: str
+    version: int
+    state: str
+    current_step: str | None
+    sequence: int
+    input: str | None
+    result: str | None
+    failure: Failure | None
+    labels: dict[str, str]
+    request_id: str
+    cancel_reason: str | None
+    next_run_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing will ever happen to the saga again by itself."""
+        return is_terminal(self.state)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how large the record is."""
+        return 500 + len(self.input or "") + len(self.result or "")
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionRecord:
+    """A row of the step log; `state` is that of the saga after it."""
+
+    saga_id: SagaId
+    sequence: int
+    step: str | None
+    position: int
+    status: str
+    attempt: int
+    result: str | None
+    failure: Failure | None
+    epoch: int
+    at: datetime
+    state: str
+
+
+def is_terminal(state: str) -> bool:
+    """Whether a state, as it lies in the log, is a terminal one."""
+    return state in (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.FAILED)
+
+
+def saga_record(row: Row) -> SagaRecord:
+    """The record of a row of the queries `saga` and `sagas`."""
+    saga_id, definition, version, state, step, sequence, input_, result, error, labels, *rest = row
+    return SagaRecord(
+        SagaId(saga_id),
+        definition,
+        version,
+        state,
+        step,
+        sequence,
+        input_,
+        result,
+        _failure(_object(error)),
+        {str(key): str(value) for key, value in _object(labels).items()},
+        *rest,
+    )
+
+
+def transition_record(saga_id: SagaId, state: str, last: int, row: Row) -> TransitionRecord:
+    """The record of a row of the log of a saga that has come to `state` with its row number `last`.
+
+    The last column is the sequence at which the saga turned back, if it has.
+    """
+    sequence, step, position, status, attempt, result, code, message, epoch, at, turned = row
+    failure = None if code is None and message is None else Failure(step or "", code or "", message or "")
+    if sequence == last:
+        after = state
+    else:
+        after = _TURNED_BACK if turned is not None and sequence >= turned else SagaState.RUNNING.value
+    return TransitionRecord(saga_id, sequence, step, position, status, attempt, result, failure, epoch, at, after)
+
+
+def _failure(error: dict[str, Any]) -> Failure | None:
+    if not error:
+        return None
+    return Failure(*(str(error.get(field) or "") for field in ("step", "code", "message")))
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    value = None if text is None else orjson.loads(text)
+    return value if isinstance(value, dict) else {}
