@@ -14,11 +14,8 @@ import asyncio
 import random
 import statistics
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 
 import grpc.aio
 import psycopg
@@ -28,19 +25,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.definitions import STEPS, echo_definition
-from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
-from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
-from orchestrator.driving.reflection import describe
-from orchestrator.driving.registry import Registry
-from orchestrator.embedded.loopback import free_ports
-from orchestrator.embedded.postgres import Postgres
-from orchestrator.embedded.processes import Process, inherited_environment
+from benchmarks.rig import Rig, servers
+from orchestrator.driving.grpc_edge import CallSettings
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
-from orchestrator.sagalog.migrate import migrate
-from orchestrator.sagalog.port import Claim, StoredDefinition
-from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
-from orchestrator.sagalog.term import boottime_s
-from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import echo_pb2
 
 METHOD = "/shop.v1.EchoService/Do"
@@ -64,36 +51,6 @@ VARIANTS = (
 BARE = "bare grpc.aio calls, no log at all"
 
 
-class OneDefinition:
-    """A definition store that holds the one definition of the benchmark."""
-
-    stored: StoredDefinition | None = None
-
-    async def get_definition(self, name: str, version: int) -> StoredDefinition | None:
-        return self.stored
-
-    async def insert_definition(
-        self, name: str, content_hash: str, yaml: str, descriptor_set: bytes
-    ) -> tuple[StoredDefinition, bool]:
-        self.stored = StoredDefinition(name, 1, content_hash, yaml, descriptor_set, datetime.now(UTC))
-        return self.stored, False
-
-
-class Victorious:
-    """A mandate that nobody contests."""
-
-    leader_lost_at_s = None
-
-    def __init__(self, revision: int) -> None:
-        self.claim = Claim(0, "benchmark", "benchmark", revision, "vacant")
-
-    def vouched(self) -> bool:
-        return True
-
-    async def confirm(self) -> bool:
-        return True
-
-
 async def bare(address: str, sagas: int, at_once: int) -> float:
     """Sagas a second if a saga were three calls and nothing else."""
     async with grpc.aio.insecure_channel(address) as channel:
@@ -114,37 +71,12 @@ async def bare(address: str, sagas: int, at_once: int) -> float:
 
 async def driven(dsn: str, address: str, variant: Variant, sagas: int, at_once: int) -> float:
     """Sagas a second that a leader drives, from the first intent to the last end."""
-    metrics = Metrics("benchmark", "benchmark")
-    store = OneDefinition()
-    registry = Registry(store, describe)
-    await registry.apply(echo_definition(address))
+    rig = Rig(dsn, CallSettings(128, 4_000_000, 1_000_000, variant.multiplexed), variant.batch_max, at_once)
+    await rig.registry.apply(echo_definition(address))
     insert_pending(dsn, sagas)
-    log = PostgresSagaLog(LogSettings(dsn, "benchmark", 0, 10.0, 0.2, 10.0, variant.batch_max), metrics)
-    participants = GrpcParticipants(
-        registry.codec, CallSettings(128, 4_000_000, 1_000_000, variant.multiplexed), metrics
-    )
-    settings = LeaderSettings(shard=0, sagas_max=at_once, recovery_page=500, poll_interval_s=1.0)
-    clocks = Clocks(lambda: datetime.now(UTC), boottime_s, random.random)
-    leader = Leader(log, registry, participants, settings, clocks, metrics)
     began_s = time.perf_counter()
-    term = asyncio.create_task(leader.lead(Victorious(time.time_ns() // 1_000_000)))
-    while finished(metrics) < sagas:
-        if term.done():
-            term.result()
-        await asyncio.sleep(0.005)
-    took_s = time.perf_counter() - began_s
-    term.cancel()
-    await asyncio.gather(term, return_exceptions=True)
-    await participants.close()
-    return sagas / took_s
-
-
-def finished(metrics: Metrics) -> float:
-    """The sagas that ended; all must have completed."""
-    samples = [s for family in metrics.sagas_finished.collect() for s in family.samples if s.name.endswith("_total")]
-    if any(sample.labels["state"] != "COMPLETED" for sample in samples):
-        sys.exit("a saga of the benchmark did not complete: see the log")
-    return sum(sample.value for sample in samples)
+    await rig.lead_until_finished(sagas)
+    return sagas / (time.perf_counter() - began_s)
 
 
 def insert_pending(dsn: str, sagas: int) -> None:
@@ -199,21 +131,8 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=100)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    with tempfile.TemporaryDirectory(prefix="baton-benchmark-") as folder, Postgres(Path(folder) / "pg") as postgres:
-        dsn = postgres.create_database("baton")
-        migrate(dsn)
-        (port,) = free_ports(1)
-        environment = {**inherited_environment("PARTICIPANT_"), "PARTICIPANT_LISTEN": f"127.0.0.1:{port}"}
-        argv = [sys.executable, "-m", "participants", "echo"]
-        participant = Process("echo", argv, environment, Path(folder) / "echo.log")
-        participant.start()
-        try:
-            address = f"127.0.0.1:{port}"
-            with grpc.insecure_channel(address) as channel:
-                grpc.channel_ready_future(channel).result(timeout=20)
-            rates = uvloop.run(measure(dsn, address, arguments))
-        finally:
-            participant.stop()
+    with servers() as (dsn, address):
+        rates = uvloop.run(measure(dsn, address, arguments))
     sys.exit(0 if report(rates, arguments) else 1)
 
 
