@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from itertools import groupby
 
 import grpc
 from google.protobuf.message import Message
@@ -148,7 +149,10 @@ class EtcdCoordinator:
                 if response.created:
                     history.check(response.header)
                 elif response.events:
-                    yield tuple(_change(event) for event in response.events)
+                    # etcd sends several revisions at once when it has them.
+                    changes = (_change(event) for event in response.events)
+                    for _, batch in groupby(changes, key=lambda change: change.revision):
+                        yield tuple(batch)
                 else:
                     yield ()
         finally:

@@ -149,7 +149,7 @@ class MemoryStore:
             case Field.MOD_REVISION:
                 return (entry.mod_revision if entry else 0) == condition.value
             case Field.LEASE:
-                return entry is not None and entry.lease == condition.value
+                return (entry.lease if entry else NO_LEASE) == condition.value
             case Field.VALUE:
                 return entry is not None and entry.value == condition.value
 
