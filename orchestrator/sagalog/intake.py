@@ -26,7 +26,6 @@ from orchestrator.errors import BatonError, Conflict, InvariantError, LogUnavail
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.model import Json, SagaId
 from orchestrator.sagalog.connection import connect, execute
-from orchestrator.sagalog.postgres import LogSettings
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.term import REFUSED_VALUES
 from orchestrator.telemetry import Metrics
@@ -40,6 +39,17 @@ QUEUE_BYTES_MAX = 128_000_000
 BATCH_BYTES_MAX = 8_000_000
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """Bounds of a replica's intake. `timeout_s` is the longest wait for Postgres, in seconds."""
+
+    dsn: str
+    replica: str
+    shard: int
+    timeout_s: float
+    batch_max: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ class _Stored:
 class Intake:
     """Stores new sagas; one for each replica. `started` is called after each commit that stored any."""
 
-    def __init__(self, settings: LogSettings, metrics: Metrics, started: Callable[[], None]) -> None:
+    def __init__(self, settings: IntakeSettings, metrics: Metrics, started: Callable[[], None]) -> None:
         self._settings = settings
         self._metrics = metrics
         self._started = started

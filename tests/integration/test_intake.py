@@ -14,9 +14,8 @@ import pytest
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.errors import Conflict, LogUnavailable, Overloaded, Rejected
 from orchestrator.sagalog import intake as intake_module
-from orchestrator.sagalog.intake import Intake, NewSaga, request_hash
+from orchestrator.sagalog.intake import Intake, IntakeSettings, NewSaga, request_hash
 from orchestrator.sagalog.migrate import migrate
-from orchestrator.sagalog.postgres import LogSettings
 from orchestrator.telemetry import Metrics
 
 
@@ -38,7 +37,7 @@ class Running:
 async def running(dsn: str, timeout_s: float = 5.0) -> AsyncIterator[Running]:
     metrics = Metrics("test", "r1")
     wakes: list[None] = []
-    intake = Intake(LogSettings(dsn, "r1", 0, timeout_s, 0.2, 4.0, 4000), metrics, lambda: wakes.append(None))
+    intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
     writing = asyncio.create_task(intake.run())
     try:
         yield Running(intake, metrics, wakes)
@@ -180,7 +179,7 @@ async def test_a_postgres_that_hangs_makes_starts_unavailable_in_time(database: 
 async def test_the_queue_is_bounded(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake_module, "QUEUE_MAX", 2)
     metrics = Metrics("test", "r1")
-    intake = Intake(LogSettings(database, "r1", 0, 5.0, 0.2, 4.0, 4000), metrics, lambda: None)
+    intake = Intake(IntakeSettings(database, "r1", 0, 5.0, 4000), metrics, lambda: None)
     waiting = [asyncio.create_task(intake.start(new(str(number)))) for number in range(3)]
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     assert [type(task.exception()) for task in done] == [Overloaded]
