@@ -8,7 +8,6 @@ so that a batch whose outcome is unknown can be repeated: what was stored unhear
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import secrets
 import time
@@ -18,20 +17,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
 import psycopg
 import structlog
 
 from orchestrator.errors import BatonError, Conflict, InvariantError, LogUnavailable, Overloaded, Rejected
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
-from orchestrator.saga.model import Json, SagaId
+from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.connection import connect, execute
 from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.records import NewSaga, Started
 from orchestrator.sagalog.term import REFUSED_VALUES
 from orchestrator.telemetry import Metrics
 
 _SQL = load("intake.sql")
 _RECONNECT_S = 0.05
+_SHUTTING_DOWN = "this replica is shutting down"
 
 # Starts that may wait for a commit, and the bytes of JSON that they may hold together; and the bytes of one batch.
 QUEUE_MAX = 20_000
@@ -50,36 +50,6 @@ class IntakeSettings:
     shard: int
     timeout_s: float
     batch_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class NewSaga:
-    """A saga that somebody wants to start; all of it has been checked.
-
-    With an empty `request_id` the saga's own id serves as one, and the start is not idempotent.
-    """
-
-    definition: str
-    version: int
-    input_json: str
-    labels_json: str
-    request_id: str
-    request_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A saga that is durable; `existing` says that an earlier call with this request id has started it."""
-
-    saga_id: SagaId
-    created_at: datetime
-    existing: bool
-
-
-def request_hash(definition: str, version_asked: int, input_: Json, labels: dict[str, str]) -> bytes:
-    """What two starts with one request id must agree in: SHA-256 over their canonical JSON."""
-    body = orjson.dumps([definition, version_asked, input_, labels], option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(body).digest()
 
 
 @dataclass(slots=True)
@@ -122,6 +92,10 @@ class Intake:
         Overloaded when too many wait, LogUnavailable when Postgres does not answer: it is then unknown whether the
         saga is stored, and the call may be repeated with the same request id.
         """
+        return await self.submit(new)
+
+    def submit(self, new: NewSaga) -> asyncio.Future[Started]:
+        """Queue a saga for the next commit; the future has what `start` returns or raises. Raises Overloaded."""
         size_bytes = len(new.input_json) + len(new.labels_json)
         if len(self._waiting) >= QUEUE_MAX or self._waiting_bytes + size_bytes > QUEUE_BYTES_MAX:
             raise Overloaded(f"{len(self._waiting)} starts wait for Postgres on this replica already")
@@ -130,7 +104,7 @@ class Intake:
         self._waiting.append(_Waiting(self._last_id, new.request_id or str(self._last_id), new, size_bytes, done))
         self._waiting_bytes += size_bytes
         self._wake.set()
-        return await done
+        return done
 
     async def run(self) -> None:
         """Store what `start` queues, until cancelled. Waits out every absence of Postgres."""
@@ -176,6 +150,11 @@ class Intake:
             for waiting in batch:
                 _refuse(waiting, LogUnavailable(str(error)))
             return
+        except asyncio.CancelledError:
+            # Whether they are stored is unknown: another replica tells, by the same request ids.
+            for waiting in batch:
+                _refuse(waiting, LogUnavailable(_SHUTTING_DOWN))
+            raise
         self._metrics.intake_batch_rows.observe(len(batch))
         for waiting in batch:
             self._answer(waiting, stored[waiting.request_id])
@@ -252,7 +231,7 @@ class Intake:
 
     def _abandon(self) -> None:
         for waiting in self._waiting:
-            _refuse(waiting, LogUnavailable("this replica is shutting down"))
+            _refuse(waiting, LogUnavailable(_SHUTTING_DOWN))
         self._waiting.clear()
         self._waiting_bytes = 0
 

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.errors import Conflict, LogUnavailable, Overloaded, Rejected
 from orchestrator.sagalog import intake as intake_module
-from orchestrator.sagalog.intake import Intake, IntakeSettings, NewSaga, request_hash
+from orchestrator.sagalog.intake import Intake, IntakeSettings, NewSaga, Started, request_hash
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.telemetry import Metrics
 
@@ -197,3 +197,13 @@ async def test_a_start_is_announced_to_whoever_listens(started: Running, databas
         await connection.execute("NOTIFY baton_work, 'end'")
         heard += [n.payload async for n in connection.notifies(timeout=5, stop_after=1)]
     assert heard == ["0:pending", "end"]
+
+
+async def test_nobody_is_left_waiting_when_the_intake_ends(database: str) -> None:
+    migrate(database)
+    async with running(database) as it:
+        starts = [asyncio.create_task(it.intake.start(new(f"order-{number}"))) for number in range(50)]
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        answers = await asyncio.gather(*starts, return_exceptions=True)
+    assert {type(answer) for answer in answers} <= {LogUnavailable, Started}
