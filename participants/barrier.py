@@ -110,6 +110,8 @@ class Barrier:
 
     async def _in_transaction(self, tx: Transaction, run: Run, strike: Strike | None) -> Answer:
         if (stored := await self._claim(tx)) is not None:
+            # Nothing was written. A rollback would do as well, but psycopg forgets its prepared statements by it.
+            await tx.connection.commit()
             return stored
         if tx.call.kind is Kind.COMPENSATION and not await _something_to_undo(tx):
             await _commit(tx, Answer(OK))

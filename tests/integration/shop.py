@@ -90,6 +90,8 @@ class ExchangeClient:
     channel: grpc.aio.Channel
     waiting: dict[int, asyncio.Future[Reply]] = field(default_factory=dict)
     ids: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    # gRPC takes one message at a time.
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     stream: Any = None
     reader: asyncio.Task[None] | None = None
 
@@ -128,7 +130,8 @@ class ExchangeClient:
             message.kind = (
                 participant_pb2.CALL_KIND_ACTION if call.kind is Kind.ACTION else participant_pb2.CALL_KIND_COMPENSATION
             )
-        await self.stream.write(participant_pb2.CallBatch(calls=[message]))
+        async with self.writing:
+            await self.stream.write(participant_pb2.CallBatch(calls=[message]))
         async with asyncio.timeout(TIMEOUT_S):
             return await self.waiting[number]
 

@@ -262,6 +262,20 @@ async def test_a_call_past_its_deadline_leaves_no_effect_and_can_be_repeated(
     assert rows(database, "SELECT count(*) FROM ledger") == [(1,)]
 
 
+async def test_a_stream_that_is_cut_takes_back_what_was_under_way(
+    service: Service, probe: Probe, database: str
+) -> None:
+    async with running(service, database) as participant:
+        async with connected(participant.port, "exchange") as client:
+            cut = asyncio.create_task(client.call(DO, text("wait"), action("s1")))
+            await probe.entered.wait()
+            cut.cancel()
+        # The stream is gone, the servicer would still wait: its key must be free nevertheless.
+        async with connected(participant.port) as client:
+            assert (await client.call(DO, text("a"), action("s1", attempt=2))).code == 0
+    assert rows(database, "SELECT effect->>'text' FROM ledger") == [("a",)]
+
+
 async def test_a_lost_connection_is_transient_and_the_pool_recovers(
     client: Client, probe: Probe, database: str
 ) -> None:
