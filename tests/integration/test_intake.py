@@ -14,8 +14,9 @@ import pytest
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.errors import Conflict, LogUnavailable, Overloaded, Rejected
 from orchestrator.sagalog import intake as intake_module
-from orchestrator.sagalog.intake import Intake, IntakeSettings, NewSaga, Started, request_hash
+from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.migrate import migrate
+from orchestrator.sagalog.records import NewSaga, Started, request_hash
 from orchestrator.telemetry import Metrics
 
 
