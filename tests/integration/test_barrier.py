@@ -242,6 +242,8 @@ async def test_the_epoch_outlives_the_process_and_holds_for_all_its_replicas(ser
         async with running(service, database) as two, connected(two.port) as other:
             assert (await other.call(DO, text("a"), action("s2", epoch=6))).name == "ABORTED"
             assert (await other.call(DO, text("a"), action("s2", epoch=9))).code == 0
+        # What the first process remembers is out of date; what it reads in the transaction is not.
+        assert (await client.call(DO, text("a"), action("s3", epoch=7))).name == "ABORTED"
         assert (await client.call(DO, text("a"), action("s3", epoch=8))).name == "ABORTED"
 
 
