@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
 from orchestrator.errors import LogUnavailable
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import StoredDefinition
 from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.records import ListedDefinition
 
 _SQL = load("reader.sql")
 _LISTED_MAX = 10_000
 _RACES_MAX = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ListedDefinition:
-    """A version of a definition without its text."""
-
-    name: str
-    version: int
-    content_hash: str
-    created_at: datetime
 
 
 class PostgresDefinitions:

@@ -6,7 +6,6 @@ Nothing here writes what the leader writes. Every read is bounded: in rows, in b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,7 +14,15 @@ import orjson
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.pool import Pool, Row
 from orchestrator.sagalog.queries import load
-from orchestrator.sagalog.records import SagaRecord, TransitionRecord, saga_record, transition_record
+from orchestrator.sagalog.records import (
+    Fence,
+    News,
+    SagaFilter,
+    SagaRecord,
+    TransitionRecord,
+    saga_record,
+    transition_record,
+)
 
 _SQL = load("reader.sql")
 
@@ -29,36 +36,6 @@ _SAMPLED_PAGES = 4000
 
 _FIRST_ID = UUID(int=0)
 _LAST_ID = UUID(int=(1 << 128) - 1)
-
-
-@dataclass(frozen=True, slots=True)
-class SagaFilter:
-    """Which sagas to list: all that match every filter that is set."""
-
-    states: tuple[str, ...] = ()
-    definition: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """What has happened to a saga since it was last looked at; `last` is the sequence of its newest row."""
-
-    saga_id: SagaId
-    state: str
-    last: int
-    transitions: tuple[TransitionRecord, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fence:
-    """Who raised the epoch of the shard last, and when."""
-
-    epoch: int
-    holder: str
-    raised_at: datetime
 
 
 class Reader:

@@ -1,4 +1,4 @@
-"""Sagas and transitions as people and clients read them: the rows as they lie, nothing folded, nothing checked.
+"""What the API hands to the saga log and reads from it: the rows as they lie, nothing folded, nothing checked.
 
 The leader reads the log to act on it and must understand every row (rows.py); a reader shows what is there, so that a
 saga whose rows are corrupt can still be looked at.
@@ -6,13 +6,15 @@ saga whose rows are corrupt can still be looked at.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from orchestrator.saga.model import Failure, SagaId, SagaState
+from orchestrator.saga.model import Failure, Json, SagaId, SagaState
 
 Row = tuple[Any, ...]
 
@@ -66,6 +68,76 @@ class TransitionRecord:
     epoch: int
     at: datetime
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSaga:
+    """A saga that somebody wants to start; all of it has been checked.
+
+    With an empty `request_id` the saga's own id serves as one, and the start is not idempotent.
+    """
+
+    definition: str
+    version: int
+    input_json: str
+    labels_json: str
+    request_id: str
+    request_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A saga that is durable; `existing` says that an earlier call with this request id has started it."""
+
+    saga_id: SagaId
+    created_at: datetime
+    existing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SagaFilter:
+    """Which sagas to list: all that match every filter that is set."""
+
+    states: tuple[str, ...] = ()
+    definition: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What has happened to a saga since it was last looked at; `last` is the sequence of its newest row."""
+
+    saga_id: SagaId
+    state: str
+    last: int
+    transitions: tuple[TransitionRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Who raised the epoch of the shard last, and when."""
+
+    epoch: int
+    holder: str
+    raised_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDefinition:
+    """A version of a definition without its text."""
+
+    name: str
+    version: int
+    content_hash: str
+    created_at: datetime
+
+
+def request_hash(definition: str, version_asked: int, input_: Json, labels: dict[str, str]) -> bytes:
+    """What two starts with one request id must agree in: SHA-256 over their canonical JSON."""
+    body = orjson.dumps([definition, version_asked, input_, labels], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(body).digest()
 
 
 def is_terminal(state: str) -> bool:

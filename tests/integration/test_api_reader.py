@@ -19,7 +19,8 @@ from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import LogSettings
-from orchestrator.sagalog.reader import Reader, SagaFilter
+from orchestrator.sagalog.reader import Reader
+from orchestrator.sagalog.records import SagaFilter
 from orchestrator.telemetry import Metrics
 
 

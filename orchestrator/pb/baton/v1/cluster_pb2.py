@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ton/v1/cluster.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11GetClusterRequest\"\xd9\x01\n\x12GetClusterResponse\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12!\n\x06leader\x18\x03 \x01(\x0b\x32\x11.baton.v1.Replica\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12#\n\x08replicas\x18\x05 \x03(\x0b\x32\x11.baton.v1.Replica\x12\x14\n\x0clease_left_s\x18\x06 \x01(\x01\x12\x31\n\rleading_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"|\n\x07Replica\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pi_address\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\x0b\n\x03pid\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\t\"!\n\x0fStepDownRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"5\n\x10StepDownResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x32\x9c\x01\n\x0e\x43lusterService\x12G\n\nGetCluster\x12\x1b.baton.v1.GetClusterRequest\x1a\x1c.baton.v1.GetClusterResponse\x12\x41\n\x08StepDown\x12\x19.baton.v1.StepDownRequest\x1a\x1a.baton.v1.StepDownResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x62\x61ton/v1/cluster.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x11GetClusterRequest\"\xea\x01\n\x12GetClusterResponse\x12\x0f\n\x07\x63luster\x18\x01 \x01(\t\x12\x12\n\nreplica_id\x18\x02 \x01(\t\x12!\n\x06leader\x18\x03 \x01(\x0b\x32\x11.baton.v1.Replica\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12#\n\x08replicas\x18\x05 \x03(\x0b\x32\x11.baton.v1.Replica\x12\x14\n\x0clease_left_s\x18\x06 \x01(\x01\x12\x31\n\rleading_since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07trouble\x18\x08 \x01(\t\"|\n\x07Replica\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61pi_address\x18\x02 \x01(\t\x12\x14\n\x0cpeer_address\x18\x03 \x01(\t\x12\x14\n\x0chttp_address\x18\x04 \x01(\t\x12\x0b\n\x03pid\x18\x05 \x01(\x03\x12\x0f\n\x07version\x18\x06 \x01(\t\"!\n\x0fStepDownRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"5\n\x10StepDownResponse\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x32\x9c\x01\n\x0e\x43lusterService\x12G\n\nGetCluster\x12\x1b.baton.v1.GetClusterRequest\x1a\x1c.baton.v1.GetClusterResponse\x12\x41\n\x08StepDown\x12\x19.baton.v1.StepDownRequest\x1a\x1a.baton.v1.StepDownResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCLUSTERREQUEST']._serialized_start=69
   _globals['_GETCLUSTERREQUEST']._serialized_end=88
   _globals['_GETCLUSTERRESPONSE']._serialized_start=91
-  _globals['_GETCLUSTERRESPONSE']._serialized_end=308
-  _globals['_REPLICA']._serialized_start=310
-  _globals['_REPLICA']._serialized_end=434
-  _globals['_STEPDOWNREQUEST']._serialized_start=436
-  _globals['_STEPDOWNREQUEST']._serialized_end=469
-  _globals['_STEPDOWNRESPONSE']._serialized_start=471
-  _globals['_STEPDOWNRESPONSE']._serialized_end=524
-  _globals['_CLUSTERSERVICE']._serialized_start=527
-  _globals['_CLUSTERSERVICE']._serialized_end=683
+  _globals['_GETCLUSTERRESPONSE']._serialized_end=325
+  _globals['_REPLICA']._serialized_start=327
+  _globals['_REPLICA']._serialized_end=451
+  _globals['_STEPDOWNREQUEST']._serialized_start=453
+  _globals['_STEPDOWNREQUEST']._serialized_end=486
+  _globals['_STEPDOWNRESPONSE']._serialized_start=488
+  _globals['_STEPDOWNRESPONSE']._serialized_end=541
+  _globals['_CLUSTERSERVICE']._serialized_start=544
+  _globals['_CLUSTERSERVICE']._serialized_end=700
 # @@protoc_insertion_point(module_scope)

@@ -14,7 +14,7 @@ class GetClusterRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetClusterResponse(_message.Message):
-    __slots__ = ("cluster", "replica_id", "leader", "epoch", "replicas", "lease_left_s", "leading_since")
+    __slots__ = ("cluster", "replica_id", "leader", "epoch", "replicas", "lease_left_s", "leading_since", "trouble")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
     LEADER_FIELD_NUMBER: _ClassVar[int]
@@ -22,6 +22,7 @@ class GetClusterResponse(_message.Message):
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     LEASE_LEFT_S_FIELD_NUMBER: _ClassVar[int]
     LEADING_SINCE_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     replica_id: str
     leader: Replica
@@ -29,7 +30,8 @@ class GetClusterResponse(_message.Message):
     replicas: _containers.RepeatedCompositeFieldContainer[Replica]
     lease_left_s: float
     leading_since: _timestamp_pb2.Timestamp
-    def __init__(self, cluster: _Optional[str] = ..., replica_id: _Optional[str] = ..., leader: _Optional[_Union[Replica, _Mapping]] = ..., epoch: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ..., lease_left_s: _Optional[float] = ..., leading_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    trouble: str
+    def __init__(self, cluster: _Optional[str] = ..., replica_id: _Optional[str] = ..., leader: _Optional[_Union[Replica, _Mapping]] = ..., epoch: _Optional[int] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ..., lease_left_s: _Optional[float] = ..., leading_since: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., trouble: _Optional[str] = ...) -> None: ...
 
 class Replica(_message.Message):
     __slots__ = ("replica_id", "api_address", "peer_address", "http_address", "pid", "version")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x62\x61ton/v1/saga.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x01\n\x10StartSagaRequest\x12\x12\n\ndefinition\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\ninput_json\x18\x03 \x01(\t\x12\x36\n\x06labels\x18\x04 \x03(\x0b\x32&.baton.v1.StartSagaRequest.LabelsEntry\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0c\n\x04wait\x18\x06 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x11StartSagaResponse\x12\x1c\n\x04saga\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Saga\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\"A\n\x11StartSagasRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.baton.v1.StartSagaRequest\"@\n\x12StartSagasResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.baton.v1.StartSagaResult\"S\n\x0fStartSagaResult\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xbe\x04\n\x04Saga\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.baton.v1.SagaState\x12\x14\n\x0c\x63urrent_step\x18\x05 \x01(\t\x12\x12\n\ninput_json\x18\x06 \x01(\t\x12\x13\n\x0bresult_json\x18\x07 \x01(\t\x12\"\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x13.baton.v1.SagaError\x12*\n\x06labels\x18\t \x03(\x0b\x32\x1a.baton.v1.Saga.LabelsEntry\x12\x12\n\nrequest_id\x18\n \x01(\t\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0esteps_executed\x18\x0e \x03(\x05\x12\x19\n\x11steps_compensated\x18\x0f \x03(\x05\x12/\n\x0bnext_run_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcancel_reason\x18\x11 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\tSagaError\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x84\x02\n\nTransition\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\x05\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x13\n\x0bresult_json\x18\x07 \x01(\t\x12\"\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x13.baton.v1.SagaError\x12\r\n\x05\x65poch\x18\t \x01(\x03\x12&\n\x02\x61t\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05state\x18\x0b \x01(\x0e\x32\x13.baton.v1.SagaState\"!\n\x0eGetSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\"V\n\x0fGetSagaResponse\x12\x1c\n\x04saga\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Saga\x12%\n\x07history\x18\x02 \x03(\x0b\x32\x14.baton.v1.Transition\"\xc0\x02\n\x10ListSagasRequest\x12#\n\x06states\x18\x01 \x03(\x0e\x32\x13.baton.v1.SagaState\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x36\n\x06labels\x18\x03 \x03(\x0b\x32&.baton.v1.ListSagasRequest.LabelsEntry\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x11ListSagasResponse\x12\x1d\n\x05sagas\x18\x01 \x03(\x0b\x32\x0e.baton.v1.Saga\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x10WatchSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"4\n\x11\x43\x61ncelSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\x12\x43\x61ncelSagaResponse\x12\x1c\n\x04saga\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Saga\"Q\n\x16\x41pplyDefinitionRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65scriptor_set\x18\x03 \x01(\x0c\"U\n\x17\x41pplyDefinitionResponse\x12(\n\ndefinition\x18\x01 \x01(\x0b\x32\x14.baton.v1.Definition\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\"\x7f\n\nDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0c\n\x04yaml\x18\x03 \x01(\t\x12\x14\n\x0c\x63ontent_hash\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\x14GetDefinitionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"\x18\n\x16ListDefinitionsRequest\"D\n\x17ListDefinitionsResponse\x12)\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x14.baton.v1.Definition*\xc1\x01\n\tSagaState\x12\x1a\n\x16SAGA_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SAGA_STATE_PENDING\x10\x01\x12\x16\n\x12SAGA_STATE_RUNNING\x10\x02\x12\x1b\n\x17SAGA_STATE_COMPENSATING\x10\x03\x12\x18\n\x14SAGA_STATE_COMPLETED\x10\x04\x12\x1a\n\x16SAGA_STATE_COMPENSATED\x10\x05\x12\x15\n\x11SAGA_STATE_FAILED\x10\x06\x32\xac\x03\n\x0bSagaService\x12\x44\n\tStartSaga\x12\x1a.baton.v1.StartSagaRequest\x1a\x1b.baton.v1.StartSagaResponse\x12G\n\nStartSagas\x12\x1b.baton.v1.StartSagasRequest\x1a\x1c.baton.v1.StartSagasResponse\x12>\n\x07GetSaga\x12\x18.baton.v1.GetSagaRequest\x1a\x19.baton.v1.GetSagaResponse\x12\x44\n\tListSagas\x12\x1a.baton.v1.ListSagasRequest\x1a\x1b.baton.v1.ListSagasResponse\x12?\n\tWatchSaga\x12\x1a.baton.v1.WatchSagaRequest\x1a\x14.baton.v1.Transition0\x01\x12G\n\nCancelSaga\x12\x1b.baton.v1.CancelSagaRequest\x1a\x1c.baton.v1.CancelSagaResponse2\x8a\x02\n\x11\x44\x65\x66initionService\x12V\n\x0f\x41pplyDefinition\x12 .baton.v1.ApplyDefinitionRequest\x1a!.baton.v1.ApplyDefinitionResponse\x12\x45\n\rGetDefinition\x12\x1e.baton.v1.GetDefinitionRequest\x1a\x14.baton.v1.Definition\x12V\n\x0fListDefinitions\x12 .baton.v1.ListDefinitionsRequest\x1a!.baton.v1.ListDefinitionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x62\x61ton/v1/saga.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x01\n\x10StartSagaRequest\x12\x12\n\ndefinition\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\ninput_json\x18\x03 \x01(\t\x12\x36\n\x06labels\x18\x04 \x03(\x0b\x32&.baton.v1.StartSagaRequest.LabelsEntry\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0c\n\x04wait\x18\x06 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"C\n\x11StartSagaResponse\x12\x1c\n\x04saga\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Saga\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\"A\n\x11StartSagasRequest\x12,\n\x08requests\x18\x01 \x03(\x0b\x32\x1a.baton.v1.StartSagaRequest\"@\n\x12StartSagasResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.baton.v1.StartSagaResult\"S\n\x0fStartSagaResult\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xbe\x04\n\x04Saga\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.baton.v1.SagaState\x12\x14\n\x0c\x63urrent_step\x18\x05 \x01(\t\x12\x12\n\ninput_json\x18\x06 \x01(\t\x12\x13\n\x0bresult_json\x18\x07 \x01(\t\x12\"\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x13.baton.v1.SagaError\x12*\n\x06labels\x18\t \x03(\x0b\x32\x1a.baton.v1.Saga.LabelsEntry\x12\x12\n\nrequest_id\x18\n \x01(\t\x12.\n\ncreated_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0esteps_executed\x18\x0e \x03(\x05\x12\x19\n\x11steps_compensated\x18\x0f \x03(\x05\x12/\n\x0bnext_run_at\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rcancel_reason\x18\x11 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\tSagaError\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x84\x02\n\nTransition\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x10\n\x08position\x18\x04 \x01(\x05\x12\x0e\n\x06status\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\x05\x12\x13\n\x0bresult_json\x18\x07 \x01(\t\x12\"\n\x05\x65rror\x18\x08 \x01(\x0b\x32\x13.baton.v1.SagaError\x12\r\n\x05\x65poch\x18\t \x01(\x03\x12&\n\x02\x61t\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\"\n\x05state\x18\x0b \x01(\x0e\x32\x13.baton.v1.SagaState\"9\n\x0eGetSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"l\n\x0fGetSagaResponse\x12\x1c\n\x04saga\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Saga\x12%\n\x07history\x18\x02 \x03(\x0b\x32\x14.baton.v1.Transition\x12\x14\n\x0cmore_history\x18\x03 \x01(\x08\"\xc0\x02\n\x10ListSagasRequest\x12#\n\x06states\x18\x01 \x03(\x0e\x32\x13.baton.v1.SagaState\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x36\n\x06labels\x18\x03 \x03(\x0b\x32&.baton.v1.ListSagasRequest.LabelsEntry\x12\x31\n\rcreated_after\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x12\n\npage_token\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"K\n\x11ListSagasResponse\x12\x1d\n\x05sagas\x18\x01 \x03(\x0b\x32\x0e.baton.v1.Saga\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x10WatchSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"4\n\x11\x43\x61ncelSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"2\n\x12\x43\x61ncelSagaResponse\x12\x1c\n\x04saga\x18\x01 \x01(\x0b\x32\x0e.baton.v1.Saga\"Q\n\x16\x41pplyDefinitionRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65scriptor_set\x18\x03 \x01(\x0c\"U\n\x17\x41pplyDefinitionResponse\x12(\n\ndefinition\x18\x01 \x01(\x0b\x32\x14.baton.v1.Definition\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\"\x7f\n\nDefinition\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0c\n\x04yaml\x18\x03 \x01(\t\x12\x14\n\x0c\x63ontent_hash\x18\x04 \x01(\t\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\x14GetDefinitionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"\x18\n\x16ListDefinitionsRequest\"D\n\x17ListDefinitionsResponse\x12)\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x14.baton.v1.Definition*\xc1\x01\n\tSagaState\x12\x1a\n\x16SAGA_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12SAGA_STATE_PENDING\x10\x01\x12\x16\n\x12SAGA_STATE_RUNNING\x10\x02\x12\x1b\n\x17SAGA_STATE_COMPENSATING\x10\x03\x12\x18\n\x14SAGA_STATE_COMPLETED\x10\x04\x12\x1a\n\x16SAGA_STATE_COMPENSATED\x10\x05\x12\x15\n\x11SAGA_STATE_FAILED\x10\x06\x32\xac\x03\n\x0bSagaService\x12\x44\n\tStartSaga\x12\x1a.baton.v1.StartSagaRequest\x1a\x1b.baton.v1.StartSagaResponse\x12G\n\nStartSagas\x12\x1b.baton.v1.StartSagasRequest\x1a\x1c.baton.v1.StartSagasResponse\x12>\n\x07GetSaga\x12\x18.baton.v1.GetSagaRequest\x1a\x19.baton.v1.GetSagaResponse\x12\x44\n\tListSagas\x12\x1a.baton.v1.ListSagasRequest\x1a\x1b.baton.v1.ListSagasResponse\x12?\n\tWatchSaga\x12\x1a.baton.v1.WatchSagaRequest\x1a\x14.baton.v1.Transition0\x01\x12G\n\nCancelSaga\x12\x1b.baton.v1.CancelSagaRequest\x1a\x1c.baton.v1.CancelSagaResponse2\x8a\x02\n\x11\x44\x65\x66initionService\x12V\n\x0f\x41pplyDefinition\x12 .baton.v1.ApplyDefinitionRequest\x1a!.baton.v1.ApplyDefinitionResponse\x12\x45\n\rGetDefinition\x12\x1e.baton.v1.GetDefinitionRequest\x1a\x14.baton.v1.Definition\x12V\n\x0fListDefinitions\x12 .baton.v1.ListDefinitionsRequest\x1a!.baton.v1.ListDefinitionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAGA_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_LISTSAGASREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_LISTSAGASREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SAGASTATE']._serialized_start=2607
-  _globals['_SAGASTATE']._serialized_end=2800
+  _globals['_SAGASTATE']._serialized_start=2653
+  _globals['_SAGASTATE']._serialized_end=2846
   _globals['_STARTSAGAREQUEST']._serialized_start=67
   _globals['_STARTSAGAREQUEST']._serialized_end=279
   _globals['_STARTSAGAREQUEST_LABELSENTRY']._serialized_start=234
@@ -61,35 +61,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRANSITION']._serialized_start=1204
   _globals['_TRANSITION']._serialized_end=1464
   _globals['_GETSAGAREQUEST']._serialized_start=1466
-  _globals['_GETSAGAREQUEST']._serialized_end=1499
-  _globals['_GETSAGARESPONSE']._serialized_start=1501
-  _globals['_GETSAGARESPONSE']._serialized_end=1587
-  _globals['_LISTSAGASREQUEST']._serialized_start=1590
-  _globals['_LISTSAGASREQUEST']._serialized_end=1910
+  _globals['_GETSAGAREQUEST']._serialized_end=1523
+  _globals['_GETSAGARESPONSE']._serialized_start=1525
+  _globals['_GETSAGARESPONSE']._serialized_end=1633
+  _globals['_LISTSAGASREQUEST']._serialized_start=1636
+  _globals['_LISTSAGASREQUEST']._serialized_end=1956
   _globals['_LISTSAGASREQUEST_LABELSENTRY']._serialized_start=234
   _globals['_LISTSAGASREQUEST_LABELSENTRY']._serialized_end=279
-  _globals['_LISTSAGASRESPONSE']._serialized_start=1912
-  _globals['_LISTSAGASRESPONSE']._serialized_end=1987
-  _globals['_WATCHSAGAREQUEST']._serialized_start=1989
-  _globals['_WATCHSAGAREQUEST']._serialized_end=2048
-  _globals['_CANCELSAGAREQUEST']._serialized_start=2050
-  _globals['_CANCELSAGAREQUEST']._serialized_end=2102
-  _globals['_CANCELSAGARESPONSE']._serialized_start=2104
-  _globals['_CANCELSAGARESPONSE']._serialized_end=2154
-  _globals['_APPLYDEFINITIONREQUEST']._serialized_start=2156
-  _globals['_APPLYDEFINITIONREQUEST']._serialized_end=2237
-  _globals['_APPLYDEFINITIONRESPONSE']._serialized_start=2239
-  _globals['_APPLYDEFINITIONRESPONSE']._serialized_end=2324
-  _globals['_DEFINITION']._serialized_start=2326
-  _globals['_DEFINITION']._serialized_end=2453
-  _globals['_GETDEFINITIONREQUEST']._serialized_start=2455
-  _globals['_GETDEFINITIONREQUEST']._serialized_end=2508
-  _globals['_LISTDEFINITIONSREQUEST']._serialized_start=2510
-  _globals['_LISTDEFINITIONSREQUEST']._serialized_end=2534
-  _globals['_LISTDEFINITIONSRESPONSE']._serialized_start=2536
-  _globals['_LISTDEFINITIONSRESPONSE']._serialized_end=2604
-  _globals['_SAGASERVICE']._serialized_start=2803
-  _globals['_SAGASERVICE']._serialized_end=3231
-  _globals['_DEFINITIONSERVICE']._serialized_start=3234
-  _globals['_DEFINITIONSERVICE']._serialized_end=3500
+  _globals['_LISTSAGASRESPONSE']._serialized_start=1958
+  _globals['_LISTSAGASRESPONSE']._serialized_end=2033
+  _globals['_WATCHSAGAREQUEST']._serialized_start=2035
+  _globals['_WATCHSAGAREQUEST']._serialized_end=2094
+  _globals['_CANCELSAGAREQUEST']._serialized_start=2096
+  _globals['_CANCELSAGAREQUEST']._serialized_end=2148
+  _globals['_CANCELSAGARESPONSE']._serialized_start=2150
+  _globals['_CANCELSAGARESPONSE']._serialized_end=2200
+  _globals['_APPLYDEFINITIONREQUEST']._serialized_start=2202
+  _globals['_APPLYDEFINITIONREQUEST']._serialized_end=2283
+  _globals['_APPLYDEFINITIONRESPONSE']._serialized_start=2285
+  _globals['_APPLYDEFINITIONRESPONSE']._serialized_end=2370
+  _globals['_DEFINITION']._serialized_start=2372
+  _globals['_DEFINITION']._serialized_end=2499
+  _globals['_GETDEFINITIONREQUEST']._serialized_start=2501
+  _globals['_GETDEFINITIONREQUEST']._serialized_end=2554
+  _globals['_LISTDEFINITIONSREQUEST']._serialized_start=2556
+  _globals['_LISTDEFINITIONSREQUEST']._serialized_end=2580
+  _globals['_LISTDEFINITIONSRESPONSE']._serialized_start=2582
+  _globals['_LISTDEFINITIONSRESPONSE']._serialized_end=2650
+  _globals['_SAGASERVICE']._serialized_start=2849
+  _globals['_SAGASERVICE']._serialized_end=3277
+  _globals['_DEFINITIONSERVICE']._serialized_start=3280
+  _globals['_DEFINITIONSERVICE']._serialized_end=3546
 # @@protoc_insertion_point(module_scope)

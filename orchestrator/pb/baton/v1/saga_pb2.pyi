@@ -164,18 +164,22 @@ class Transition(_message.Message):
     def __init__(self, saga_id: _Optional[str] = ..., sequence: _Optional[int] = ..., step: _Optional[str] = ..., position: _Optional[int] = ..., status: _Optional[str] = ..., attempt: _Optional[int] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[SagaError, _Mapping]] = ..., epoch: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[SagaState, str]] = ...) -> None: ...
 
 class GetSagaRequest(_message.Message):
-    __slots__ = ("saga_id",)
+    __slots__ = ("saga_id", "after_sequence")
     SAGA_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     saga_id: str
-    def __init__(self, saga_id: _Optional[str] = ...) -> None: ...
+    after_sequence: int
+    def __init__(self, saga_id: _Optional[str] = ..., after_sequence: _Optional[int] = ...) -> None: ...
 
 class GetSagaResponse(_message.Message):
-    __slots__ = ("saga", "history")
+    __slots__ = ("saga", "history", "more_history")
     SAGA_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    MORE_HISTORY_FIELD_NUMBER: _ClassVar[int]
     saga: Saga
     history: _containers.RepeatedCompositeFieldContainer[Transition]
-    def __init__(self, saga: _Optional[_Union[Saga, _Mapping]] = ..., history: _Optional[_Iterable[_Union[Transition, _Mapping]]] = ...) -> None: ...
+    more_history: bool
+    def __init__(self, saga: _Optional[_Union[Saga, _Mapping]] = ..., history: _Optional[_Iterable[_Union[Transition, _Mapping]]] = ..., more_history: _Optional[bool] = ...) -> None: ...
 
 class ListSagasRequest(_message.Message):
     __slots__ = ("states", "definition", "labels", "created_after", "created_before", "page_size", "page_token")

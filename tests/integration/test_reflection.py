@@ -1,0 +1,87 @@
+"""Descriptors by server reflection: complete, from both versions of the protocol, and clear errors."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc.aio
+import pytest
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from orchestrator.driving.codec import Descriptors
+from orchestrator.driving.reflection import describe
+from orchestrator.errors import Rejected, Retryable
+from orchestrator.pb.baton.v1 import saga_pb2  # noqa: F401  (its descriptors are what the servers describe)
+
+SERVICE = "baton.v1.SagaService"
+
+
+@asynccontextmanager
+async def serving(version: str | None, names: list[str] | None = None) -> AsyncIterator[str]:
+    """A server with reflection of that version, or with none."""
+    server = grpc.aio.server()
+    servicer = ReflectionServicer(names or [SERVICE, reflection.SERVICE_NAME])
+    if version is not None:
+        handler = grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+        handlers = {"ServerReflectionInfo": handler}
+        service = f"grpc.reflection.{version}.ServerReflection"
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_what_is_described_is_complete(version: str) -> None:
+    async with serving(version) as address:
+        found = await describe(address, [SERVICE], 5.0)
+    assert {"baton/v1/saga.proto", "google/protobuf/timestamp.proto"} <= {file.name for file in found.file}
+    codec = Descriptors(found.SerializeToString()).method(SERVICE, "GetSaga")
+    assert codec.request.descriptor.full_name == "baton.v1.GetSagaRequest"
+
+
+async def test_a_server_without_reflection_is_named() -> None:
+    async with serving(None) as address:
+        with pytest.raises(Rejected, match=f"{address} has no server reflection"):
+            await describe(address, [SERVICE], 5.0)
+
+
+async def test_a_service_that_is_not_there_is_named_with_those_that_are() -> None:
+    async with serving("v1") as address:
+        with pytest.raises(Rejected, match=r"has no service shop\.v1\.Nothing; it has baton\.v1\.SagaService"):
+            await describe(address, ["shop.v1.Nothing"], 5.0)
+
+
+async def test_an_address_that_does_not_resolve_is_named() -> None:
+    with pytest.raises(Rejected, match=r"no-such-host\.invalid:7501 does not resolve"):
+        await describe("no-such-host.invalid:7501", [SERVICE], 10.0)
+
+
+async def test_a_server_that_is_away_may_be_asked_again() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(Retryable, match=f"{address} cannot be reached"):
+        await describe(address, [SERVICE], 5.0)
+
+
+async def test_a_server_that_says_nothing_may_be_asked_again() -> None:
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hold, "127.0.0.1", 0) as silent:
+        address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        with pytest.raises(Retryable, match="no answer within"):
+            await describe(address, [SERVICE], 0.3)
