@@ -1,0 +1,104 @@
+"""Reads the evidence for an audit out of the saga log and the participants' databases."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any, LiteralString, cast
+
+import psycopg
+import yaml
+from psycopg import sql
+
+from orchestrator.demo.evidence import (
+    EffectRow,
+    EpochRow,
+    Evidence,
+    Money,
+    SagaRow,
+    StepRow,
+    StepShape,
+    StockRow,
+    Tombstone,
+)
+
+_CONNECT_TIMEOUT_S = 10
+_STATEMENT_TIMEOUT_MS = 120_000
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def load_evidence(dsn_log: str, dsn_shop: str) -> Evidence:
+    """Everything that the two databases say, each in one snapshot; the ledgers first, since intents are older.
+
+    Raises psycopg.Error.
+    """
+    effects: list[EffectRow] = []
+    tombstones: list[Tombstone] = []
+    with _snapshot(dsn_shop) as shop:
+        services = [str(row[0]) for row in _rows(shop, "services")]
+        for service in services:
+            effects += [EffectRow(*row) for row in _rows_of(shop, "effects", service)]
+            tombstones += [Tombstone(*row) for row in _rows_of(shop, "tombstones", service)]
+        stock = [StockRow(*row) for row in _rows(shop, "stock")] if "inventory" in services else None
+        money = Money(*next(iter(_rows(shop, "money")))) if "payment" in services else None
+    with _snapshot(dsn_log) as log:
+        return Evidence(
+            sagas=[SagaRow(*row) for row in _rows(log, "sagas")],
+            steps=[StepRow(*row) for row in _rows(log, "steps")],
+            epochs=[EpochRow(*row) for row in _rows(log, "epochs")],
+            definitions={(name, version): _shape(text) for name, version, text in _rows(log, "definitions")},
+            effects=effects,
+            tombstones=tombstones,
+            stock=stock,
+            money=money,
+        )
+
+
+def first_outcome(dsn_log: str, after_epoch: int, since: datetime) -> datetime | None:
+    """When the first step of a later epoch than `after_epoch` had an outcome, if one has. Raises psycopg.Error."""
+    with _snapshot(dsn_log) as log:
+        row = log.execute(_query("first_outcome"), {"epoch": after_epoch, "since": since}).fetchone()
+    return cast(datetime | None, row[0]) if row else None
+
+
+def _snapshot(dsn: str) -> Connection:
+    connection = psycopg.connect(
+        dsn,
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        application_name="baton-audit",
+        options=f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}",
+    )
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    return connection
+
+
+def _rows(connection: Connection, query: str) -> Iterable[tuple[Any, ...]]:
+    return connection.execute(_query(query))
+
+
+def _rows_of(connection: Connection, query: str, service: str) -> Iterable[tuple[Any, ...]]:
+    text = sql.SQL(_query(query)).format(service=sql.Literal(service), schema=sql.Identifier(service))
+    return connection.execute(text)
+
+
+def _shape(text: str) -> tuple[StepShape, ...]:
+    steps = yaml.safe_load(text)["steps"]
+    return tuple(StepShape(step["name"], step["compensation"] != "none") for step in steps)
+
+
+@cache
+def _queries() -> dict[str, str]:
+    _, *parts = _NAME.split((files(__package__) / "ledgers.sql").read_text(encoding="utf-8"))
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _query(name: str) -> LiteralString:
+    # Literal as far as it matters: the text comes from our own file and from nowhere else.
+    return _queries()[name]

@@ -1,0 +1,52 @@
+-- What the audit reads, from the saga log and from the participants' databases. Plain SQL: nothing of the code that
+-- wrote the rows stands between them and the audit.
+
+-- name: sagas
+SELECT id::text, request_id, shard, definition, version, state, error, input FROM baton.saga ORDER BY id;
+
+-- name: steps
+SELECT saga_id::text, sequence, coalesce(step, ''), status, epoch, at FROM baton.step_log ORDER BY saga_id, sequence;
+
+-- name: epochs
+SELECT shard, epoch, holder, cause, raised_at FROM baton.epoch_history ORDER BY shard, epoch;
+
+-- name: definitions
+SELECT name, version, yaml FROM baton.definition;
+
+-- name: first_outcome
+-- When the first step under a later epoch than the given one had an outcome: the end of a gap without a leader.
+SELECT min(at) FROM baton.step_log
+WHERE epoch > %(epoch)s AND status IN ('completed', 'failed', 'compensated') AND at >= %(since)s;
+
+-- name: services
+-- Every participant that keeps a ledger, whatever it is called.
+SELECT table_schema FROM information_schema.tables
+WHERE table_name = 'ledger' AND table_schema IN (
+    SELECT table_schema FROM information_schema.tables WHERE table_name = 'barrier')
+ORDER BY table_schema;
+
+-- name: effects
+SELECT {service}, id, saga_id, step, kind, epoch, effect, at FROM {schema}.ledger ORDER BY id;
+
+-- name: tombstones
+SELECT {service}, saga_id, step FROM {schema}.barrier WHERE tombstone;
+
+-- name: stock
+-- Two sums over movements that stand, each article once.
+SELECT stock_code, initial, available, coalesce(reserved, 0)::bigint, coalesce(restocked, 0)::bigint
+FROM inventory.stock LEFT JOIN (
+    SELECT stock_code,
+        sum(quantity) FILTER (WHERE kind = 'reservation') AS reserved,
+        sum(quantity) FILTER (WHERE kind = 'restock') AS restocked
+    FROM inventory.movement_line JOIN inventory.movement ON movement.id = movement_id
+    WHERE NOT undone
+    GROUP BY stock_code
+) AS moved USING (stock_code)
+ORDER BY stock_code;
+
+-- name: money
+SELECT
+    coalesce(sum(amount) FILTER (WHERE kind = 'charge' AND NOT undone), 0),
+    coalesce(sum(amount) FILTER (WHERE kind = 'refund' AND NOT undone), 0),
+    (SELECT coalesce(sum(balance), 0) FROM payment.account)
+FROM payment.payment;
