@@ -23,6 +23,7 @@ from orchestrator.leadership.pulse import Pulse
 LINE_BYTES_MAX = 512
 _RECEIVED_BYTES_MAX = 4096
 _CLIENTS_MAX = 64
+_PORT_MAX = 65535
 
 log = structlog.get_logger()
 
@@ -66,6 +67,8 @@ def parse_beat(line: bytes) -> float | None:
 def split_address(address: str) -> tuple[str, int]:
     """Host and port of `host:port`; an IPv6 host may stand in brackets. Raises ValueError."""
     host, _, port = address.rpartition(":")
+    if not 0 <= int(port) <= _PORT_MAX:
+        raise ValueError(f"{address!r} names no port")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

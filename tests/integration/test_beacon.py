@@ -1,0 +1,248 @@
+"""What a standby sees of a leader's process that runs, dies, freezes or starts again: real processes, real signals."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from orchestrator.embedded.loopback import free_ports, release_ports
+from orchestrator.embedded.processes import Process, inherited_environment
+from orchestrator.leadership.beacon import Beacon, Hello, parse_beat, parse_hello
+from orchestrator.leadership.observer import Observer, ObserverPace
+from orchestrator.leadership.port import Member
+from orchestrator.leadership.pulse import Pulse, boottime_s
+from orchestrator.leadership.verdict import Verdict
+
+SOON_S = 10.0
+PACE = ObserverPace(beat_interval_s=0.05, beat_timeout_s=0.3)
+
+# A replica reduced to its beacon: a main loop that beats, and the thread that tells of it.
+BEACON = """
+import sys, time
+from orchestrator.leadership.beacon import Beacon, Hello
+from orchestrator.leadership.pulse import Pulse
+address, replica, incarnation = sys.argv[1:]
+pulse = Pulse()
+beacon = Beacon(address, Hello(replica, incarnation), pulse, interval_s=0.05)
+beacon.start()
+while True:
+    pulse.beat()
+    time.sleep(0.01)
+"""
+
+
+class Host:
+    """An address at which one process after another may serve a beacon."""
+
+    def __init__(self, port: int, log_path: Path) -> None:
+        self.address = f"127.0.0.1:{port}"
+        self._log_path = log_path
+        self._processes: list[Process] = []
+
+    def start(self, replica_id: str, incarnation: str) -> Process:
+        """Start a beacon as a process, and wait until it listens."""
+        argv = [sys.executable, "-c", BEACON, self.address, replica_id, incarnation]
+        process = Process(f"beacon-{incarnation}", argv, inherited_environment("BATON"), self._log_path)
+        process.start()
+        self._processes.append(process)
+        process.wait_until(self._listens, "does not listen", SOON_S)
+        return process
+
+    def member(self, replica_id: str, incarnation: str) -> Member:
+        """How the process describes itself in etcd."""
+        return Member(replica_id, incarnation, self.address, "", "", 1, "1")
+
+    def _listens(self) -> bool:
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End every process."""
+        for process in self._processes:
+            process.kill()
+            process.wait(SOON_S)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    ports = free_ports(1)
+    host = Host(ports[0], tmp_path / "beacon.log")
+    yield host
+    host.stop()
+    release_ports(ports)
+
+
+@asynccontextmanager
+async def observed(member: Member) -> AsyncIterator[tuple[Observer, asyncio.Task[Verdict]]]:
+    """An observer that has seen the leader alive."""
+    observer = Observer(PACE)
+    seeing = asyncio.ensure_future(observer.observe(member))
+    try:
+        async with asyncio.timeout(SOON_S):
+            while observer.last_sign_s is None:
+                await asyncio.sleep(0.001)
+        yield observer, seeing
+    finally:
+        seeing.cancel()
+        await asyncio.wait({seeing})
+
+
+async def verdict_of(seeing: asyncio.Task[Verdict]) -> tuple[Verdict, float]:
+    """The verdict, and the seconds that it took."""
+    began_s = time.monotonic()
+    async with asyncio.timeout(SOON_S):
+        return await seeing, time.monotonic() - began_s
+
+
+async def test_a_killed_leader_is_gone_within_milliseconds(host: Host) -> None:
+    process = host.start("a", "1")
+    async with observed(host.member("a", "1")) as (observer, seeing):
+        killed_at_s = boottime_s()
+        process.kill()
+        verdict, took_s = await verdict_of(seeing)
+
+        assert verdict is Verdict.GONE
+        assert took_s < 0.2
+        assert observer.last_sign_s is not None
+        assert observer.last_sign_s >= killed_at_s
+
+
+async def test_a_stopped_leader_is_frozen_after_the_beat_timeout(host: Host) -> None:
+    process = host.start("a", "1")
+    async with observed(host.member("a", "1")) as (observer, seeing):
+        process.suspend()
+        stopped_at_s = boottime_s()
+        verdict, took_s = await verdict_of(seeing)
+        process.resume()
+
+        assert verdict is Verdict.FROZEN
+        assert PACE.beat_timeout_s - PACE.beat_interval_s < took_s < 1.0
+        assert observer.last_sign_s is not None
+        assert observer.last_sign_s < stopped_at_s + 0.1
+
+
+async def test_a_leader_that_started_again_is_another_process(host: Host) -> None:
+    host.start("a", "2")
+    observer = Observer(PACE)
+    async with asyncio.timeout(SOON_S):
+        assert await observer.observe(host.member("a", "1")) is Verdict.GONE
+
+
+@contextmanager
+def silence() -> Iterator[str]:
+    """An address that accepts connections in the kernel, and where nobody says anything."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=16)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def _accused(member: Member, within_s: float) -> bool:
+    seeing = asyncio.ensure_future(Observer(PACE).observe(member))
+    done, _ = await asyncio.wait({seeing}, timeout=within_s)
+    seeing.cancel()
+    await asyncio.wait({seeing})
+    return bool(done)
+
+
+async def test_a_leader_that_answers_is_accused_of_nothing(host: Host) -> None:
+    host.start("a", "1")
+
+    assert not await _accused(host.member("a", "1"), within_s=3 * PACE.beat_timeout_s)
+
+
+async def test_a_leader_never_reached_is_accused_of_nothing(host: Host) -> None:
+    """Refused from the start, or mute from the start: it may be a wrong address."""
+    assert not await _accused(host.member("a", "1"), within_s=3 * PACE.beat_timeout_s)
+    with silence() as address:
+        mute = Member("a", "1", address, "", "", 1, "1")
+        assert not await _accused(mute, within_s=3 * PACE.beat_timeout_s)
+
+
+async def test_another_replica_at_the_address_is_no_evidence_alone(host: Host) -> None:
+    host.start("b", "1")
+
+    assert not await _accused(host.member("a", "1"), within_s=3 * PACE.beat_timeout_s)
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1:", "127.0.0.1:99999", "no.such.host.invalid:1"])
+async def test_an_address_that_leads_nowhere_accuses_nobody(address: str) -> None:
+    assert not await _accused(Member("a", "1", address, "", "", 1, "1"), within_s=0.5)
+
+
+async def test_a_leader_that_thaws_in_time_is_accused_of_nothing(host: Host) -> None:
+    process = host.start("a", "1")
+    async with observed(host.member("a", "1")) as (_, seeing):
+        process.suspend()
+        await asyncio.wait({seeing}, timeout=PACE.beat_timeout_s / 2)
+        process.resume()
+        done, _ = await asyncio.wait({seeing}, timeout=3 * PACE.beat_timeout_s)
+
+        assert not done
+
+
+@contextmanager
+def beacon(pulse: Pulse) -> Iterator[tuple[str, int]]:
+    """A beacon in this process; where it listens."""
+    served = Beacon("127.0.0.1:0", Hello("a", "1"), pulse, interval_s=0.02)
+    served.start()
+    try:
+        yield "127.0.0.1", served.port
+    finally:
+        served.close()
+
+
+def test_a_beacon_says_who_it_is_and_then_beats_the_main_loops_age() -> None:
+    pulse = Pulse()
+    with beacon(pulse) as address, socket.create_connection(address, timeout=SOON_S) as client:
+        lines = client.makefile("rb")
+
+        assert parse_hello(lines.readline()) == Hello("a", "1")
+        first, second = parse_beat(lines.readline()), parse_beat(lines.readline())
+        # Nobody beats here: the age grows.
+        assert first is not None
+        assert second is not None
+        assert 0 <= first < second
+
+
+def test_a_client_that_talks_too_much_is_dropped() -> None:
+    with beacon(Pulse()) as address, socket.create_connection(address, timeout=SOON_S) as client:
+        assert _sent_until_dropped(client) > 0
+
+
+def _sent_until_dropped(client: socket.socket) -> int:
+    sent = 0
+    while True:
+        try:
+            client.sendall(b"x" * 1024)
+        except (ConnectionResetError, BrokenPipeError):
+            return sent
+        sent += 1
+
+
+def test_a_client_that_does_not_read_holds_nobody_up() -> None:
+    with (
+        beacon(Pulse()) as address,
+        socket.create_connection(address, timeout=SOON_S),
+        socket.create_connection(address, timeout=SOON_S) as reader,
+    ):
+        lines = reader.makefile("rb")
+        parse_hello(lines.readline())
+
+        assert all(parse_beat(lines.readline()) is not None for _ in range(20))
+
+
+def test_a_closed_beacon_refuses() -> None:
+    with beacon(Pulse()) as address:
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, timeout=SOON_S).close()
