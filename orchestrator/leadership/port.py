@@ -49,7 +49,10 @@ class Change:
 
 
 class Field(StrEnum):
-    """What of a key a transaction compares. A key that does not exist has both revisions 0, no lease, and equals no value."""
+    """What of a key a transaction compares.
+
+    A key that does not exist has both revisions 0 and no lease, and equals no value.
+    """
 
     CREATED = "created"
     MOD_REVISION = "mod_revision"
