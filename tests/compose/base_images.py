@@ -2,8 +2,8 @@
 
     python3 -m tests.compose.base_images
 
-Each gets the name that the Dockerfile and docker-compose.yml use, unless an image of that name is there already. It needs
-root, debootstrap, a container engine, and a Debian mirror (DEBIAN_MIRROR, default deb.debian.org).
+Each gets the name that the Dockerfile and docker-compose.yml use, unless an image of that name is there already. It
+needs root, debootstrap, a container engine, and a Debian mirror (DEBIAN_MIRROR, default deb.debian.org).
 """
 
 from __future__ import annotations

