@@ -1,0 +1,110 @@
+"""Checks of the fields of requests, before anything is stored. Every complaint names the field."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from uuid import UUID
+
+from orchestrator.errors import FieldViolation, Rejected
+from orchestrator.saga.model import SagaId
+
+LABELS_MAX = 32
+REQUEST_ID_CHARS_MAX = 200
+REASON_CHARS_MAX = 1000
+PAGE_DEFAULT = 100
+PAGE_MAX = 1000
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_LABEL_VALUE_CHARS_MAX = 256
+_NAME_CHARS_MAX = 100
+_TOKEN_VERSION = b"\x01"
+_DIGEST_BYTES = 8
+
+
+def saga_id(text: str) -> SagaId:
+    """The id of a saga. Raises Rejected."""
+    if not _UUID.fullmatch(text):
+        raise rejected("saga_id", f"{text!r:.60} is not the id of a saga, which is a UUID")
+    return SagaId(UUID(text))
+
+
+def name(field: str, text: str) -> str:
+    """The name of a definition. Raises Rejected."""
+    if not text:
+        raise rejected(field, "is missing")
+    if len(text) > _NAME_CHARS_MAX or not text.isprintable():
+        raise rejected(field, f"{text!r:.60} is not the name of a definition")
+    return text
+
+
+def version(number: int) -> int:
+    """The version of a definition, 0 for the newest. Raises Rejected."""
+    if number < 0:
+        raise rejected("version", f"{number} is not a version; they count from 1, and 0 is the newest")
+    return number
+
+
+def reason(text: str) -> str:
+    """Why somebody wants something, for the log. Raises Rejected."""
+    if len(text) > REASON_CHARS_MAX or "\x00" in text:
+        raise rejected("reason", f"must have at most {REASON_CHARS_MAX} characters, and none of them NUL")
+    return text or "no reason given"
+
+
+def start_violations(request_id: str, labels: Mapping[str, str]) -> Iterator[FieldViolation]:
+    """What is wrong with a start apart from its input."""
+    if len(request_id) > REQUEST_ID_CHARS_MAX or not request_id.isprintable():
+        yield FieldViolation("request_id", f"must have at most {REQUEST_ID_CHARS_MAX} characters, all printable")
+    if len(labels) > LABELS_MAX:
+        yield FieldViolation("labels", f"there are {len(labels)}; {LABELS_MAX} are allowed")
+        return
+    for key, value in labels.items():
+        if not _LABEL_KEY.fullmatch(key):
+            yield FieldViolation(
+                f"labels.{key!r:.60}", "a label's name has 1 to 63 letters, digits, and . _ / - between them"
+            )
+        if len(value) > _LABEL_VALUE_CHARS_MAX or "\x00" in value:
+            yield FieldViolation(
+                f"labels.{key:.60}", f"a label has at most {_LABEL_VALUE_CHARS_MAX} characters, and none of them NUL"
+            )
+
+
+def page_size(asked: int) -> int:
+    """How many sagas a page may have. Raises Rejected."""
+    if asked < 0:
+        raise rejected("page_size", f"{asked} is negative; 0 means {PAGE_DEFAULT}")
+    return min(asked or PAGE_DEFAULT, PAGE_MAX)
+
+
+def page_token(filters: bytes, last: SagaId) -> str:
+    """An opaque token for the page behind `last`, good for the same filters alone."""
+    return base64.urlsafe_b64encode(_TOKEN_VERSION + _digest(filters) + last.bytes).decode().rstrip("=")
+
+
+def page_start(token: str, filters: bytes) -> SagaId | None:
+    """Where the page of `token` begins: behind this saga; None at the newest. Raises Rejected."""
+    if not token:
+        return None
+    try:
+        data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if len(data) != len(_TOKEN_VERSION) + _DIGEST_BYTES + 16 or not data.startswith(_TOKEN_VERSION):
+        raise rejected("page_token", "is not a token that ListSagas has given")
+    if data[len(_TOKEN_VERSION) : -16] != _digest(filters):
+        raise rejected("page_token", "belongs to a list with other filters")
+    return SagaId(UUID(bytes=data[-16:]))
+
+
+def _digest(filters: bytes) -> bytes:
+    return hashlib.sha256(filters).digest()[:_DIGEST_BYTES]
+
+
+def rejected(field: str, description: str) -> Rejected:
+    """The complaint about one field."""
+    return Rejected("the request is not valid", (FieldViolation(field, description),))

@@ -1,0 +1,66 @@
+"""baton.v1.DefinitionService: definitions are checked, stored as immutable versions, and read."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orchestrator.api import checks, conversion
+from orchestrator.api.errors import Context, UnknownName, answered
+from orchestrator.api.port import Definitions, Registry
+from orchestrator.api.starts import NEWEST_FRESH_S
+from orchestrator.errors import Rejected
+from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
+
+YAML_CHARS_MAX = 1_000_000
+
+
+class DefinitionService(saga_pb2_grpc.DefinitionServiceServicer):
+    """Serves the API."""
+
+    def __init__(self, registry: Registry, definitions: Definitions) -> None:
+        self._registry = registry
+        self._definitions = definitions
+
+    @answered
+    async def ApplyDefinition(
+        self, request: saga_pb2.ApplyDefinitionRequest, context: Context
+    ) -> saga_pb2.ApplyDefinitionResponse:
+        """Check a definition, asking its participants for their descriptors if none were sent, and store it."""
+        if len(request.yaml) > YAML_CHARS_MAX:
+            raise checks.rejected("yaml", f"has {len(request.yaml)} characters; {YAML_CHARS_MAX} are allowed")
+        if not request.yaml.strip():
+            raise checks.rejected("yaml", "is missing")
+        try:
+            stored, existing = await self._registry.apply(request.yaml, request.descriptor_set)
+        except Rejected as error:
+            raise _in_file(request.file_name, error) from None
+        if not existing:
+            # Every replica may take the version before for the newest one for so long.
+            await asyncio.sleep(NEWEST_FRESH_S)
+        return saga_pb2.ApplyDefinitionResponse(definition=conversion.definition(stored), existing=existing)
+
+    @answered
+    async def GetDefinition(self, request: saga_pb2.GetDefinitionRequest, context: Context) -> saga_pb2.Definition:
+        """One version, with its text."""
+        name, version = checks.name("name", request.name), checks.version(request.version)
+        stored = await self._definitions.get_definition(name, version)
+        if stored is None:
+            if version and await self._definitions.get_definition(name, 0) is not None:
+                raise UnknownName("version", f"there is no version {version} of definition {name!r}")
+            raise UnknownName("name", f"there is no definition {name!r}")
+        return conversion.definition(stored)
+
+    @answered
+    async def ListDefinitions(
+        self, request: saga_pb2.ListDefinitionsRequest, context: Context
+    ) -> saga_pb2.ListDefinitionsResponse:
+        """All versions, without their texts."""
+        listed = await self._definitions.list_definitions()
+        return saga_pb2.ListDefinitionsResponse(definitions=[conversion.definition(entry) for entry in listed])
+
+
+def _in_file(file_name: str, error: Rejected) -> Rejected:
+    """The error with the name of the caller's file before it."""
+    if not file_name:
+        return error
+    return Rejected(f"{file_name:.200}: the definition is refused", error.violations) if error.violations else error

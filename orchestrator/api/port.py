@@ -1,0 +1,95 @@
+"""What the API needs of the rest of a replica, as protocols: the log, the definitions, and who leads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from orchestrator.driving.registry import Compiled
+from orchestrator.leadership.port import Member
+from orchestrator.leadership.victory import View
+from orchestrator.saga.model import SagaId
+from orchestrator.sagalog.port import StoredDefinition
+from orchestrator.sagalog.records import (
+    Fence,
+    ListedDefinition,
+    News,
+    NewSaga,
+    SagaFilter,
+    SagaRecord,
+    Started,
+    TransitionRecord,
+)
+
+
+class Intake(Protocol):
+    """Stores new sagas."""
+
+    def submit(self, new: NewSaga) -> asyncio.Future[Started]:
+        """Queue a saga for the next commit. Raises Overloaded.
+
+        The future has the saga once it is durable, or Conflict, Rejected, LogUnavailable.
+        """
+
+
+class SagaReader(Protocol):
+    """Reads sagas, every read bounded. All methods raise LogUnavailable, and Overloaded when too many wait."""
+
+    async def saga(self, saga_id: SagaId) -> SagaRecord | None:
+        """One saga; None when there is none of this id."""
+
+    async def history(self, saga: SagaRecord, after: int, rows: int, bytes_max: int) -> list[TransitionRecord]:
+        """The transitions behind sequence `after`, at most `rows`, and `bytes_max` of results, but at least one."""
+
+    async def find(self, wanted: SagaFilter, before: SagaId | None, page: int) -> list[SagaRecord]:
+        """At most `page` sagas, newest first, behind the saga `before`."""
+
+    async def news(self, known: Mapping[SagaId, int], rows: int) -> list[News]:
+        """What has happened to the sagas behind the sequences given, and which of them are terminal."""
+
+    async def ended(self, sagas: Sequence[SagaId]) -> list[SagaId]:
+        """Those of the sagas that are terminal."""
+
+    async def request_cancel(self, saga_id: SagaId, reason: str) -> bool:
+        """Leave a note for the leader that the saga is to be undone."""
+
+    async def fence(self) -> Fence | None:
+        """Who leads the shard by the saga log."""
+
+
+class Registry(Protocol):
+    """Definitions, compiled."""
+
+    async def get(self, name: str, version: int) -> Compiled:
+        """One version. Raises NotFound, LogUnavailable."""
+
+    async def newest(self, name: str) -> Compiled:
+        """The newest version. Raises NotFound, LogUnavailable."""
+
+    async def apply(self, yaml: str, descriptor_set: bytes = b"") -> tuple[StoredDefinition, bool]:
+        """Check a definition and store it. Raises Rejected, Retryable."""
+
+
+class Definitions(Protocol):
+    """The stored versions of definitions. All methods raise LogUnavailable."""
+
+    async def get_definition(self, name: str, version: int) -> StoredDefinition | None:
+        """One version; 0 is the newest."""
+
+    async def list_definitions(self) -> list[ListedDefinition]:
+        """All versions by name, the newest first."""
+
+
+class Leadership(Protocol):
+    """Who leads, as far as this replica knows."""
+
+    @property
+    def view(self) -> View:
+        """The holder of the leader's key, and this replica's own part."""
+
+    def members(self) -> tuple[Member, ...]:
+        """The replicas whose leases live."""
+
+    async def resign(self, reason: str, cooldown_s: float) -> bool:
+        """Give leadership up; False if this replica does not lead. Returns when the term has ended."""

@@ -1,0 +1,143 @@
+"""The gRPC server of a replica's API: its services, health, reflection, limits, and a stop that fails no call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_health.v1.health import aio as health
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from orchestrator.api.cluster_service import ClusterService
+from orchestrator.api.definition_service import DefinitionService
+from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
+from orchestrator.api.saga_service import SagaService
+from orchestrator.api.starts import Starts
+from orchestrator.api.watcher import Watcher
+from orchestrator.errors import BatonError
+from orchestrator.pb.baton.v1 import cluster_pb2_grpc, saga_pb2_grpc
+
+_SERVICES = ("baton.v1.SagaService", "baton.v1.DefinitionService", "baton.v1.ClusterService")
+_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+
+# More calls at once are refused with RESOURCE_EXHAUSTED: most of them wait for sagas, and cost memory alone.
+CALLS_MAX = 30_000
+
+
+class CannotListen(BatonError):
+    """The API's port could not be opened: choose another one with BATON_API_LISTEN."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """Where to listen (host:port; port 0 takes a free one), as which replica, and the sizes that are accepted."""
+
+    cluster: str
+    replica: str
+    listen: str
+    input_bytes_max: int
+    message_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """The rest of the replica, as far as the API needs it. `watcher` and the intake are run by whoever made them."""
+
+    registry: Registry
+    intake: Intake
+    reader: SagaReader
+    definitions: Definitions
+    leadership: Leadership
+    watcher: Watcher
+
+
+class ApiServer:
+    """Serves the API from `start` to `stop`. Make it on the event loop that it is to run on."""
+
+    def __init__(self, settings: ApiSettings, parts: ApiParts) -> None:
+        self._listen = settings.listen
+        self._watcher = parts.watcher
+        self._health = health.HealthServicer()
+        options = _options(settings.message_bytes_max)
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS_MAX)
+        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max)
+        sagas = SagaService(starts, parts.reader, parts.watcher, settings.message_bytes_max)
+        definitions = DefinitionService(parts.registry, parts.definitions)
+        cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)
+        saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
+        saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)
+        cluster_pb2_grpc.add_ClusterServiceServicer_to_server(cluster, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        _add_reflection(self._server)
+        self.serving = False
+
+    async def start(self) -> int:
+        """Open the port and serve; returns the port. Raises CannotListen."""
+        try:
+            port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise CannotListen(f"BATON_API_LISTEN: cannot listen on {self._listen}: {error}") from error
+        if port == 0:
+            raise CannotListen(f"BATON_API_LISTEN: cannot listen on {self._listen}")
+        await self._server.start()
+        self.serving = True
+        await self._report(serving=True)
+        return port
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, let those under way end for at most `grace_s` seconds, and close the port.
+
+        Callers that wait for sagas are answered at once with the state there is; the others end by themselves.
+        """
+        self.serving = False
+        await self._report(serving=False)
+        self._watcher.close()
+        await self._server.stop(grace_s)
+
+    async def _report(self, *, serving: bool) -> None:
+        answer = health_pb2.HealthCheckResponse
+        status = answer.SERVING if serving else answer.NOT_SERVING
+        for service in ("", *_SERVICES):
+            await self._health.set(service, status)
+
+
+def _options(message_bytes_max: int) -> list[tuple[str, int]]:
+    return [
+        # A second server on the port must fail, not share it.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_send_message_length", message_bytes_max),
+        # Bursts beyond 1,000 calls that are not yet taken up would be answered CANCELLED by default.
+        ("grpc.server.max_pending_requests", CALLS_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * CALLS_MAX),
+        # A client that has vanished is noticed within seconds: the ping's own timeout overrules the keep-alive's.
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.http2.ping_timeout_ms", 5_000),
+        # Clients may ask whether this replica is alive, also between calls, every second.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 900),
+    ]
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """Reflection in both versions: newer clients ask for v1 first, and v1alpha is the same on the wire."""
+    names = (*_SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
+    servicer = ReflectionServicer(names)
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    methods = {"ServerReflectionInfo": handler}
+    server.add_generic_rpc_handlers(
+        tuple(
+            grpc.method_handlers_generic_handler(service, methods)
+            for service in (_REFLECTION_V1, reflection.SERVICE_NAME)
+        )
+    )

@@ -1,0 +1,134 @@
+"""The way of a StartSaga call to the intake: which version is meant, whether it can run at all, then the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import orjson
+
+from orchestrator.api import checks
+from orchestrator.api.errors import UnknownName
+from orchestrator.api.inputs import saga_input
+from orchestrator.api.port import Intake, Registry
+from orchestrator.driving.registry import Compiled
+from orchestrator.errors import BatonError, NotFound, Rejected
+from orchestrator.saga.model import Json
+from orchestrator.sagalog.records import NewSaga, Started, request_hash
+
+# How long this replica takes the newest version of a definition for the newest one. ApplyDefinition answers only
+# after as long, so that no start that follows it, on whatever replica, runs by the version before.
+NEWEST_FRESH_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class AskedStart:
+    """What a caller wants to start."""
+
+    definition: str
+    version: int
+    input_json: str
+    labels: dict[str, str]
+    request_id: str
+
+
+class Starts:
+    """Checks starts and hands them to the intake."""
+
+    def __init__(self, registry: Registry, intake: Intake, input_bytes_max: int) -> None:
+        self._registry = registry
+        self._newest = Newest(registry)
+        self._intake = intake
+        self._input_bytes_max = input_bytes_max
+
+    async def submit(self, asked: AskedStart) -> tuple[NewSaga, asyncio.Future[Started]]:
+        """Check a start and queue it; the future is the intake's.
+
+        Raises Rejected and UnknownName, naming the fields, Overloaded, and LogUnavailable.
+        """
+        new = await self._checked(asked)
+        return new, self._intake.submit(new)
+
+    async def _checked(self, asked: AskedStart) -> NewSaga:
+        name = checks.name("definition", asked.definition)
+        version = checks.version(asked.version)
+        violations = tuple(checks.start_violations(asked.request_id, asked.labels))
+        if violations:
+            raise Rejected("the request is not valid", violations)
+        value = saga_input(asked.input_json, self._input_bytes_max)
+        compiled = await self._compiled(name, version)
+        if complaints := compiled.check_input(value, asked.labels):
+            raise Rejected(f"definition {name!r} cannot run with this input", complaints)
+        return _new(asked, compiled.definition.version, value)
+
+    async def _compiled(self, name: str, version: int) -> Compiled:
+        try:
+            return await self._registry.get(name, version) if version else await self._newest.get(name)
+        except NotFound as error:
+            raise UnknownName("version" if version and await self._known(name) else "definition", str(error)) from None
+
+    async def _known(self, name: str) -> bool:
+        try:
+            await self._newest.get(name)
+        except NotFound:
+            return False
+        return True
+
+
+def _new(asked: AskedStart, version: int, value: Json) -> NewSaga:
+    return NewSaga(
+        definition=asked.definition,
+        version=version,
+        input_json=orjson.dumps(value).decode(),
+        labels_json=orjson.dumps(asked.labels).decode() if asked.labels else "{}",
+        request_id=asked.request_id,
+        # By the version that was asked for: repeated after a newer version was applied, it is the same request.
+        request_hash=request_hash(asked.definition, asked.version, value, asked.labels),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    compiled: Compiled
+    fresh_until_s: float
+
+
+class Newest:
+    """The newest versions of definitions, read from the log at most once in a while, however many ask."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._known: dict[str, _Known] = {}
+        self._asking: dict[str, asyncio.Future[BatonError | None]] = {}
+
+    async def get(self, name: str) -> Compiled:
+        """The newest version. Raises NotFound, LogUnavailable."""
+        while True:
+            known = self._known.get(name)
+            if known is not None and time.monotonic() < known.fresh_until_s:
+                return known.compiled
+            asking = self._asking.get(name)
+            if asking is None:
+                return await self._ask(name)
+            # Somebody is asking already; whatever comes of it is the answer for all who wait.
+            await asyncio.wait((asking,))
+            if not asking.cancelled() and (error := asking.result()) is not None:
+                raise error
+
+    async def _ask(self, name: str) -> Compiled:
+        asking = self._asking[name] = asyncio.get_running_loop().create_future()
+        asked_at_s = time.monotonic()
+        try:
+            compiled = await self._registry.newest(name)
+            self._known[name] = _Known(compiled, asked_at_s + NEWEST_FRESH_S)
+            asking.set_result(None)
+            return compiled
+        except BatonError as error:
+            self._known.pop(name, None)
+            asking.set_result(error)
+            raise
+        finally:
+            # When this caller has gone away, the next one asks.
+            asking.cancel()
+            del self._asking[name]
