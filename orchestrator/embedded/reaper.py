@@ -83,11 +83,20 @@ def remove_shared_memory(creators: set[int]) -> None:
     """
     for line in _read("/proc/sysvipc/shm").splitlines()[1:]:
         fields = line.split()
-        shmid, creator, attached = int(fields[1]), int(fields[4]), int(fields[6])
+        shmid, creator, attached, owner = int(fields[1]), int(fields[4]), int(fields[6]), int(fields[7])
         if creator in creators and attached == 0:
-            import ctypes  # rarely needed, and it would double the time to start
+            _remove_segment(shmid, owner)
 
-            ctypes.CDLL(None).shmctl(shmid, 0, None)  # 0 is IPC_RMID
+
+def _remove_segment(shmid: int, owner: int) -> None:
+    import ctypes  # rarely needed, and it would double the time to start
+
+    # Its owner may remove it, and in a container not even root otherwise.
+    me = os.geteuid()
+    with contextlib.suppress(OSError):
+        os.seteuid(owner)
+    ctypes.CDLL(None).shmctl(shmid, 0, None)  # 0 is IPC_RMID
+    os.seteuid(me)
 
 
 def main() -> None:
