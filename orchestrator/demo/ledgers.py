@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 import yaml
@@ -60,13 +59,6 @@ def load_evidence(dsn_log: str, dsn_shop: str) -> Evidence:
         )
 
 
-def first_outcome(dsn_log: str, after_epoch: int, since: datetime) -> datetime | None:
-    """When the first step of a later epoch than `after_epoch` had an outcome, if one has. Raises psycopg.Error."""
-    with _snapshot(dsn_log) as log:
-        row = log.execute(_query("first_outcome"), {"epoch": after_epoch, "since": since}).fetchone()
-    return cast(datetime | None, row[0]) if row else None
-
-
 def _snapshot(dsn: str) -> Connection:
     connection = psycopg.connect(
         dsn,
@@ -79,12 +71,12 @@ def _snapshot(dsn: str) -> Connection:
     return connection
 
 
-def _rows(connection: Connection, query: str) -> Iterable[tuple[Any, ...]]:
-    return connection.execute(_query(query))
+def _rows(connection: Connection, name: str) -> Iterable[tuple[Any, ...]]:
+    return connection.execute(query(name))
 
 
-def _rows_of(connection: Connection, query: str, service: str) -> Iterable[tuple[Any, ...]]:
-    text = sql.SQL(_query(query)).format(service=sql.Literal(service), schema=sql.Identifier(service))
+def _rows_of(connection: Connection, name: str, service: str) -> Iterable[tuple[Any, ...]]:
+    text = sql.SQL(query(name)).format(service=sql.Literal(service), schema=sql.Identifier(service))
     return connection.execute(text)
 
 
@@ -99,6 +91,7 @@ def _queries() -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def _query(name: str) -> LiteralString:
+def query(name: str) -> LiteralString:
+    """The text of a query of ledgers.sql."""
     # Literal as far as it matters: the text comes from our own file and from nowhere else.
     return _queries()[name]

@@ -50,3 +50,17 @@ SELECT
     coalesce(sum(amount) FILTER (WHERE kind = 'refund' AND NOT undone), 0),
     (SELECT coalesce(sum(balance), 0) FROM payment.account)
 FROM payment.payment;
+
+-- name: census
+-- The picture of the moment, for people: sagas by state.
+SELECT state, count(*) FROM baton.saga GROUP BY state;
+
+-- name: fence
+SELECT epoch, holder FROM baton.fence ORDER BY shard LIMIT 1;
+
+-- name: next_term
+-- The first raise above an epoch.
+SELECT raised_at FROM baton.epoch_history WHERE epoch > %(epoch)s ORDER BY epoch LIMIT 1;
+
+-- name: clock
+SELECT clock_timestamp(), (SELECT count(*) FROM baton.saga);

@@ -1,0 +1,81 @@
+"""`baton dev`: the same cluster as the demo's, kept up for a person to play with."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.embedded.cluster import Cluster, Leader, data_dir_for
+
+_ASK_INTERVAL_S = 0.2
+
+_INPUT = (
+    '{"order_id": "hello-1", "customer_id": "17850", "amount": "17.85", "destination": "France", '
+    '"lines": [{"stock_code": "41000", "quantity": 3}]}'
+)
+
+
+async def run_dev(data: Path | None, console: Console) -> None:
+    """Start the cluster, say how to use it, and tell who leads until cancelled. A killed replica is started again.
+
+    Raises ProcessFailed when the cluster does not come up. Leaves no process behind.
+    """
+    data_dir = data or data_dir_for("dev")
+    async with Cluster(data_dir, restart_replicas=True) as cluster:
+        leader = await cluster.wait_leader()
+        for line in _guide(cluster, leader):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        await _tell_leaders(cluster, leader, console)
+
+
+async def _tell_leaders(cluster: Cluster, leader: Leader, console: Console) -> None:
+    known: tuple[int, int] | None = None
+    while True:
+        current = await cluster.leader()
+        if current is not None and (current.epoch, current.replica.pid) != known:
+            known = (current.epoch, current.replica.pid)
+            line = f"{current.replica.name} (pid {current.replica.pid}) leads epoch {current.epoch}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        elif current is None and known is not None:
+            known = None
+            console.print("nobody leads", highlight=False, markup=False, soft_wrap=True)
+        await asyncio.sleep(_ASK_INTERVAL_S)
+
+
+def _guide(cluster: Cluster, leader: Leader) -> list[str]:
+    baton = f"{sys.executable} -m orchestrator"
+    endpoints = ",".join(cluster.api_endpoints)
+    lines = ["", "The cluster runs; Ctrl-C ends it.", ""]
+    for replica in cluster.replicas:
+        lines.append(
+            f"  {replica.name}  pid {replica.pid}  API {replica.api_address}  metrics http://{replica.http_address}/metrics"
+        )
+    for name, participant in cluster.participants.items():
+        lines.append(f"  {name}  pid {participant.pid}  gRPC {participant.address}")
+    lines += [
+        f"  saga log    {cluster.baton_dsn}",
+        f"  shop        {cluster.shop_dsn}",
+        f"  etcd        {','.join(cluster.etcd.endpoints)}",
+        f"  data        {cluster.data_dir}",
+        f"  logs        {cluster.log_dir}",
+        "",
+        "In another terminal:",
+        "",
+        f"  export BATON_ENDPOINTS={endpoints}",
+        "  # start a saga, and wait for its end",
+        f"  {baton} saga start order --input '{_INPUT}' --wait",
+        "  # all sagas; one of them, step by step",
+        f"  {baton} saga list",
+        f"  {baton} saga watch SAGA_ID",
+        "  # who leads",
+        f"  {baton} cluster status",
+        "  # kill the leader; another replica carries on, and the killed one is started again",
+        f"  kill -9 {leader.replica.pid}",
+        "  # hand leadership over in order",
+        f"  {baton} cluster step-down",
+        "",
+    ]
+    return lines

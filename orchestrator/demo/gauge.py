@@ -1,0 +1,110 @@
+"""Looks at the saga log while the cluster works: the picture of the moment, and how long a gap was."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+
+from orchestrator.demo.ledgers import query
+from orchestrator.errors import InvariantError, LogUnavailable
+
+_CONNECT_TIMEOUT_S = 10
+_ASK_INTERVAL_S = 0.05
+
+_LIVE = ("PENDING", "RUNNING", "COMPENSATING")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What the log says at one moment: sagas by state, the epoch, and who raised it."""
+
+    states: Mapping[str, int] = field(default_factory=dict)
+    epoch: int = 0
+    holder: str = ""
+
+    @property
+    def unfinished(self) -> int:
+        """Sagas that are not terminal."""
+        return sum(self.states.get(state, 0) for state in _LIVE)
+
+
+class Gauge:
+    """A connection of its own to the saga log at `dsn`; an async context manager. Raises LogUnavailable."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._asking = asyncio.Lock()
+
+    async def picture(self) -> Picture:
+        """The picture of the moment."""
+        fence = await self._rows("fence")
+        epoch, holder = fence[0] if fence else (0, "")
+        return Picture(dict(await self._rows("census")), epoch, holder)
+
+    async def beginning(self) -> tuple[datetime, int]:
+        """The database's time now, and how many sagas there are from before."""
+        now, count = (await self._rows("clock"))[0]
+        return now, count
+
+    async def gap_s(self, since: datetime, epoch: int, timeout_s: float) -> float | None:
+        """Seconds from `since` to the first outcome of a step under a later epoch; None if there is none in time.
+
+        When no saga was left to drive, the gap ends with the raise of the later epoch.
+        """
+        give_up_at_s = time.monotonic() + timeout_s
+        while time.monotonic() < give_up_at_s:
+            ends: datetime | None = (await self._rows("first_outcome", {"epoch": epoch, "since": since}))[0][0]
+            if ends is None and (picture := await self.picture()).epoch > epoch and not picture.unfinished:
+                ends = (await self._rows("next_term", {"epoch": epoch}))[0][0]
+            if ends is not None:
+                return max(0.0, (ends - since).total_seconds())
+            await asyncio.sleep(_ASK_INTERVAL_S)
+        return None
+
+    async def all_ended(self, timeout_s: float) -> bool:
+        """Wait until every saga is terminal; whether that was in time."""
+        give_up_at_s = time.monotonic() + timeout_s
+        while (await self.picture()).unfinished:
+            if time.monotonic() > give_up_at_s:
+                return False
+            await asyncio.sleep(_ASK_INTERVAL_S)
+        return True
+
+    async def __aenter__(self) -> Self:
+        self._connection = await psycopg.AsyncConnection.connect(
+            self._dsn,
+            autocommit=True,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            application_name="baton-demo",
+            options="-c statement_timeout=10000",
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _rows(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            raise InvariantError("the gauge is asked before it was entered")
+        async with self._asking:
+            try:
+                cursor = await self._connection.execute(query(name), parameters)
+                return await cursor.fetchall()
+            except psycopg.OperationalError as error:
+                raise LogUnavailable(f"the saga log does not answer: {error}") from error
+
+
+def now() -> datetime:
+    """The wall clock, which the database on this machine has as well."""
+    return datetime.now(UTC)
