@@ -17,12 +17,12 @@ if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
         --auth-host=scram-sha-256 --encoding=UTF8
     echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
     # Only through the socket until it is set up: a health check over TCP must not see this server.
-    pg_ctl -w -o "-c listen_addresses='' -c unix_socket_directories=/tmp" start
-    run=(psql --no-psqlrc -v ON_ERROR_STOP=1 --host=/tmp --username="$user")
+    pg_ctl -w -o "-c listen_addresses=''" start
+    run=(psql --no-psqlrc -v ON_ERROR_STOP=1 --username="$user")
     [[ $database == postgres ]] || "${run[@]}" --dbname=postgres -c "CREATE DATABASE \"$database\""
     for file in /docker-entrypoint-initdb.d/*.sql; do
         [[ ! -e $file ]] || "${run[@]}" --dbname="$database" --file="$file"
     done
     pg_ctl -w -m fast stop
 fi
-exec "$@" -c listen_addresses='*' -c unix_socket_directories=/tmp
+exec "$@" -c listen_addresses='*'

@@ -1,0 +1,134 @@
+"""The stack of docker-compose.yml on a real engine: up, watch, kill, ask, down."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.compose.base_images import Unable
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = "baton-trial"
+REPLICAS = ("replica-1", "replica-2", "replica-3")
+# Where each replica's API is published on this machine.
+ENDPOINTS = {name: f"127.0.0.1:{7400 + number}" for number, name in enumerate(REPLICAS, start=1)}
+PROMETHEUS = "http://127.0.0.1:9090"
+
+
+class Failed(Exception):
+    """The stack does not do what it should; says what, and what was seen instead."""
+
+
+class Stack:
+    """One run of the stack, under a project name and a password of its own."""
+
+    def __init__(self, builder_image: str) -> None:
+        """Raises Unable where no container engine or no compose answers."""
+        self._compose = _compose_command()
+        self._environment = os.environ | {
+            "BUILDER_IMAGE": builder_image,
+            "BATON_IMAGE": "baton-trial/baton:0.1.0",
+            # It may hold what would break a URL or a file of settings.
+            "POSTGRES_PASSWORD": secrets.token_urlsafe(12) + "@:/#%' $x",
+            "DOCKER_BUILDKIT": "0",
+            "COMPOSE_DOCKER_CLI_BUILD": "0",
+        }
+
+    def run(self, *arguments: str, timeout_s: float = 120.0) -> str:
+        """Run compose and return its output. Raises Failed."""
+        command = [*self._compose, "--project-name", PROJECT, *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=timeout_s
+        )
+        if done.returncode != 0:
+            raise Failed(f"`{' '.join(command)}` ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def build(self) -> None:
+        """Make Baton's image."""
+        self.run("build", "migrate", timeout_s=600)
+
+    def up(self) -> None:
+        """Start everything."""
+        self.run("up", "--detach", timeout_s=300)
+
+    def down(self) -> None:
+        """End everything and forget its data."""
+        self.run("down", "--volumes", "--remove-orphans", timeout_s=180)
+
+    def state(self, service: str) -> dict[str, Any]:
+        """What the engine knows of the state of a service's container."""
+        container = self.run("ps", "--all", "--quiet", service).strip()
+        if not container:
+            return {"Status": "missing"}
+        inspected = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
+        document = json.loads(inspected.stdout)[0]
+        state: dict[str, Any] = document["State"] | {"RestartCount": document["RestartCount"]}
+        return state
+
+    def is_healthy(self, service: str) -> bool:
+        """Whether its health check passes; for a job, whether it is done."""
+        state = self.state(service)
+        if "Health" in state:
+            return bool(state["Health"]["Status"] == "healthy")
+        return bool(state["Status"] == "exited" and state["ExitCode"] == 0)
+
+    def crash(self, service: str) -> None:
+        """Kill the process of a service from within its container, as a crash or the kernel's OOM killer would."""
+        # Process 1 is the container's init; it ends when its only child does, and the restart policy takes over.
+        script = "kill -9 $(cat /proc/1/task/1/children)"
+        self.run("exec", "-T", service, "sh", "-c", script)
+
+    def sql(self, database: str, statement: str) -> list[str]:
+        """The rows that Postgres answers, as psql writes them."""
+        psql = ["psql", "--username=baton", f"--dbname={database}", "-At", "-c", statement]
+        return self.run("exec", "-T", "postgres", *psql).splitlines()
+
+    def logs(self, *services: str) -> str:
+        """The last lines that services logged."""
+        return self.run("logs", "--no-color", "--tail=40", *services)
+
+
+def prometheus(query: str) -> list[tuple[dict[str, str], float]]:
+    """What Prometheus answers to an instant query: labels and value. Raises Failed, OSError."""
+    url = f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    with urllib.request.urlopen(url, timeout=5) as response:
+        document = json.load(response)
+    if document["status"] != "success":
+        raise Failed(f"Prometheus refuses {query}: {document}")
+    return [(item["metric"], float(item["value"][1])) for item in document["data"]["result"]]
+
+
+def wait_until(what: str, ask: Callable[[], object], within_s: float, every_s: float = 0.25) -> float:
+    """Ask until the answer is true; return the seconds that it took. Raises Failed after `within_s`."""
+    begun = time.monotonic()
+    answer: object = None
+    while time.monotonic() - begun < within_s:
+        try:
+            answer = ask()
+        except OSError as error:
+            answer = error
+        if answer and not isinstance(answer, OSError):
+            return time.monotonic() - begun
+        time.sleep(every_s)
+    raise Failed(f"{what}: not within {within_s:.0f} s (last answer: {answer!r})")
+
+
+def _compose_command() -> list[str]:
+    if shutil.which("docker") is None:
+        raise Unable("no `docker` here")
+    if subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
+        raise Unable("no container engine answers `docker info`")
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+            return command
+    raise Unable("neither `docker compose` nor `docker-compose` is here")
