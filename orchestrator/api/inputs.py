@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,33 +20,60 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _PATH_CHARS_MAX = 200
 _VIOLATIONS_MAX = 20
 
+# An input that is larger, in bytes, is looked at in a thread: the main loop has sagas to drive.
+_LARGE_BYTES = 50_000
 
-def saga_input(text: str, bytes_max: int) -> Json:
+# No input without one of these has a NUL in it, or an integer beyond 64 bits.
+_SUSPICIOUS = re.compile(rb"\\u0000|[0-9]{19}")
+
+
+async def saga_input(text: str, bytes_max: int) -> Json:
     """The input of a saga. Raises Rejected, naming `input_json`, or the fields inside it as `input.<path>`."""
     if not text:
         raise rejected("input_json", "is missing; an empty input is {}")
     data = text.encode()
     if len(data) > bytes_max:
         raise rejected("input_json", f"has {len(data)} bytes; {bytes_max} are allowed (BATON_INPUT_BYTES_MAX)")
+    return parsed(data) if len(data) <= _LARGE_BYTES else await asyncio.to_thread(parsed, data)
+
+
+def parsed(data: bytes) -> Json:
+    """The input as JSON values. Raises Rejected as `saga_input` does."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise rejected("input_json", f"is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise rejected("input_json", f"must be a JSON object, not {_kind(value)}")
-    violations, doubtful = _inspect(value)
-    if doubtful and not violations:
-        # orjson makes floats of integers that do not fit; Python's own parser tells the two apart.
-        violations, _ = _inspect(json.loads(text))
-    if violations:
-        raise Rejected("the input cannot be stored", tuple(violations[:_VIOLATIONS_MAX]))
+    # Nearly every input is found good by its text alone; only a suspicious one is walked through.
+    if _SUSPICIOUS.search(data) or not _shallow(data, value):
+        # orjson makes floats of integers that do not fit; Python's own parser keeps them.
+        violations = _inspect(value) or _inspect(json.loads(data))
+        if violations:
+            raise Rejected("the input cannot be stored", tuple(violations[:_VIOLATIONS_MAX]))
     return value
 
 
-def _inspect(value: Json) -> tuple[list[FieldViolation], bool]:
-    """What is wrong inside an input, and whether a float in it may have been an integer that is too large."""
+def _shallow(data: bytes, value: Json) -> bool:
+    """Whether the nesting stays within its bound."""
+    if data.count(b"{") + data.count(b"[") <= DEPTH_MAX:
+        return True
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return True
+    return False
+
+
+def _inspect(value: Json) -> list[FieldViolation]:
+    """What is wrong inside an input, by the paths of its fields."""
     violations: list[FieldViolation] = []
-    doubtful = False
     pending: list[tuple[str, Any, int]] = [("input", value, 0)]
     while pending:
         path, item, depth = pending.pop()
@@ -53,8 +82,7 @@ def _inspect(value: Json) -> tuple[list[FieldViolation], bool]:
         problem = _problem(item, depth)
         if problem is not None:
             violations.append(FieldViolation(f"{path:.{_PATH_CHARS_MAX}}", problem))
-        doubtful = doubtful or (type(item) is float and abs(item) >= -_INT_MIN)
-    return violations, doubtful
+    return violations
 
 
 def _children(path: str, item: Json | list[Any]) -> Iterator[tuple[str, Any]]:

@@ -56,7 +56,7 @@ class Starts:
         violations = tuple(checks.start_violations(asked.request_id, asked.labels))
         if violations:
             raise Rejected("the request is not valid", violations)
-        value = saga_input(asked.input_json, self._input_bytes_max)
+        value = await saga_input(asked.input_json, self._input_bytes_max)
         compiled = await self._compiled(name, version)
         if complaints := compiled.check_input(value, asked.labels):
             raise Rejected(f"definition {name!r} cannot run with this input", complaints)

@@ -54,7 +54,9 @@ class _Watch:
             if transition.sequence > self.after:
                 self.page.append(transition)
                 self.after = transition.sequence
-        self.over = is_terminal(news.state) and self.after >= news.last
+        # A page that is not full is the last one, also when the log lacks rows that the saga's row has counted.
+        whole = self.after >= news.last or len(news.transitions) < _PAGE
+        self.over = whole and is_terminal(news.state)
         if self.page or self.over:
             self.changed.set()
 

@@ -27,6 +27,7 @@ ATTEMPT_MAX_S = 2.0
 # How long one replica may be silent when it has been asked to wait for something.
 _WAIT_MAX_S = 10.0
 _PAGE = 500
+_HISTORY_MAX = 10_000
 
 TERMINAL = frozenset({saga_pb2.SAGA_STATE_COMPLETED, saga_pb2.SAGA_STATE_COMPENSATED, saga_pb2.SAGA_STATE_FAILED})
 
@@ -121,8 +122,15 @@ class Client:
         return list((await self._calls.unary(_START_MANY, batch, deadline_s or self.deadline_s)).results)
 
     async def get_saga(self, saga_id: str) -> saga_pb2.GetSagaResponse:
-        """One saga with its history."""
-        return await self._calls.unary(_GET, saga_pb2.GetSagaRequest(saga_id=saga_id), self.deadline_s)
+        """One saga with its history; a very long one to its first ten thousand transitions or so."""
+        answer = await self._calls.unary(_GET, saga_pb2.GetSagaRequest(saga_id=saga_id), self.deadline_s)
+        while answer.more_history and len(answer.history) < _HISTORY_MAX:
+            rest = saga_pb2.GetSagaRequest(saga_id=saga_id, after_sequence=answer.history[-1].sequence)
+            page = await self._calls.unary(_GET, rest, self.deadline_s)
+            answer.saga.CopyFrom(page.saga)
+            answer.history.extend(page.history)
+            answer.more_history = page.more_history
+        return answer
 
     async def list_sagas(self, request: saga_pb2.ListSagasRequest, limit: int) -> list[saga_pb2.Saga]:
         """At most `limit` sagas that match `request`, newest first, over as many pages as it takes."""

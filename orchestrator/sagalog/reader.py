@@ -115,7 +115,7 @@ class Reader:
         return counts
 
     async def ping(self) -> None:
-        """Return if Postgres answers."""
+        """Return if Postgres answers, and has the schema."""
         await self._pool.fetch(_SQL["ping"], {})
 
 

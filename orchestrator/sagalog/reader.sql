@@ -84,7 +84,7 @@ WITH asked AS (
     SET cancel_reason = %(reason)s, updated_at = clock_timestamp()
     WHERE id = %(id)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND cancel_reason IS NULL
     RETURNING shard, id
-), told AS (
+), told AS MATERIALIZED (
     SELECT pg_notify('baton_work', shard || ':cancel:' || id) FROM asked
 )
 SELECT count(*) FROM told;
@@ -115,7 +115,8 @@ WHERE state IN ('COMPLETED', 'COMPENSATED')
 GROUP BY definition, state;
 
 -- name: ping
-SELECT 1;
+-- A server without the schema is of no use either.
+SELECT 1 FROM baton.saga LIMIT 1;
 
 -- name: definition
 SELECT name, version, content_hash, yaml, descriptor_set, created_at
