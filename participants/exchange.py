@@ -74,6 +74,8 @@ class Exchange(participant_pb2_grpc.ParticipantServiceServicer):
 
     async def Exchange(self, requests: object, stream: Stream) -> None:
         """Serve one stream until the caller ends it or this participant shuts down."""
+        # The caller waits for this: by it, it knows that the stream is offered, before its first call.
+        await stream.send_initial_metadata(())
         await _Session(self._methods, self._dispatcher, self._calls_max, stream).serve(self._closing)
 
 

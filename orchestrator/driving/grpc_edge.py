@@ -102,10 +102,12 @@ class _Line:
         self._exchange: Exchange | None = None
         self._offered = settings.multiplexed
         self._opening: asyncio.Task[None] | None = None
+        self._open_again_s = 0.0
 
     def warm(self) -> None:
-        """Begin to open the stream, if that is not under way."""
-        if self._offered and self._opening is None and (self._exchange is None or self._exchange.lost):
+        """Begin to open the stream, if that is not under way and has not just failed."""
+        due = self._offered and asyncio.get_running_loop().time() >= self._open_again_s
+        if due and self._opening is None and (self._exchange is None or self._exchange.lost):
             self._opening = asyncio.create_task(self._open())
 
     async def call(self, invocation: Invocation, request: bytes) -> tuple[grpc.StatusCode, str, bytes]:
@@ -136,7 +138,9 @@ class _Line:
         except NotOffered:
             self._offered = False
         except ExchangeLost as error:
-            log.info("participant_away", participant=self._address, error=str(error))
+            # Until it is tried again, calls go one by one, and find out for themselves.
+            self._open_again_s = asyncio.get_running_loop().time() + REOPEN_S
+            log.info("participant_stream_lost", participant=self._address, error=str(error))
         finally:
             self._opening = None
 

@@ -45,7 +45,8 @@ class ParticipantServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Exchange(self, request_iterator, context):
-        """Calls may be answered in any order. The participant ends the stream only when it shuts down.
+        """Calls may be answered in any order. The participant sends its initial metadata as soon as the stream is open, so
+        that the caller knows that it is offered, and ends the stream only when it shuts down.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
