@@ -108,7 +108,6 @@ async def _perform(cluster: Cluster, feed: Feed, gauge: Gauge, screen: Screen) -
             waited_s = time.monotonic()
             ended = await gauge.all_ended(_END_TIMEOUT_S)
             follow.cancel()
-    screen.stop_showing()
     waited_s = time.monotonic() - waited_s
     screen.tell(
         f"all sagas are terminal, {waited_s:.1f} s after the last order"

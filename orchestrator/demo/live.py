@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
@@ -41,25 +42,26 @@ class Screen:
         line = f"{time.monotonic() - self.started_at_s:7.2f} s  {event}"
         self._events.append(line)
         if self._live is None:
-            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._print(line)
 
     def asked_again(self, endpoint: str, why: str) -> None:
         """Count a call that one replica did not answer and that goes to the next."""
         self.retries += 1
 
-    def showing(self) -> AbstractContextManager[object]:
-        """While entered, the picture is renewed in place if this is a terminal; afterwards it is gone."""
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """While entered, the picture is renewed in place if this is a terminal; afterwards its events stay as lines."""
         if not self.console.is_terminal:
-            return nullcontext()
-        self._live = Live(console=self.console, transient=True, auto_refresh=False)
-        return self._live
-
-    def stop_showing(self) -> None:
-        """Call it when the picture is gone: its events are repeated as lines, and later ones follow them."""
-        if self._live is not None:
+            yield
+            return
+        self._events.clear()
+        try:
+            with Live(console=self.console, transient=True, auto_refresh=False) as self._live:
+                yield
+        finally:
             self._live = None
             for line in self._events:
-                self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+                self._print(line)
 
     async def follow(self, cluster: Cluster, feed: Feed, gauge: Gauge) -> None:
         """Renew the picture until cancelled."""
@@ -72,6 +74,9 @@ class Screen:
                 line_due_s += _LINE_EVERY_S
                 self.tell(self._progress(feed))
             await asyncio.sleep(_RENEW_S)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _progress(self, feed: Feed) -> str:
         states = " ".join(f"{name.lower()} {count}" for name in _ORDER if (count := self.picture.states.get(name)))
