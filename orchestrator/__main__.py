@@ -1,0 +1,29 @@
+"""The command `baton`, also as `python -m orchestrator`."""
+
+from __future__ import annotations
+
+import typer
+
+from orchestrator.cli import cluster, definition, demo, saga
+from orchestrator.cli.migrate import migrate
+
+app = typer.Typer(
+    name="baton",
+    help="A highly available saga orchestrator: etcd elects, Postgres fences, gRPC participants compensate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(saga.app, name="saga")
+app.add_typer(definition.app, name="definition")
+app.add_typer(cluster.app, name="cluster")
+app.command("migrate")(migrate)
+demo.register(app)
+
+
+def main() -> None:
+    """Run the command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()
