@@ -1,0 +1,123 @@
+"""A plain gRPC client with several endpoints and the standard retry policy, while replicas are killed under it.
+
+This is the client of docs/api.md, and no code of Baton's is in it but the generated stubs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import orjson
+import psycopg
+import pytest
+
+from orchestrator.embedded.loopback import free_ports, release_ports
+from orchestrator.embedded.processes import Process, inherited_environment
+from orchestrator.pb.baton.v1.saga_pb2 import StartSagaRequest
+from orchestrator.pb.baton.v1.saga_pb2_grpc import SagaServiceStub
+from orchestrator.sagalog.migrate import migrate
+from tests.integration.api_world import INPUT
+
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "baton.v1.SagaService"}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+}
+
+
+def channel(ports: tuple[int, ...]) -> grpc.aio.Channel:
+    """The channel of a client that knows every replica."""
+    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+    return grpc.aio.insecure_channel(target, options=[("grpc.service_config", json.dumps(SERVICE_CONFIG))])
+
+
+class Replica(Process):
+    """A process that serves the API alone; see api_replica.py."""
+
+    def __init__(self, dsn: str, port: int, log: Path) -> None:
+        argv = [sys.executable, "-m", "tests.integration.api_replica", dsn, str(port)]
+        super().__init__(f"api-{port}", argv, inherited_environment("BATON_"), log)
+        self.port = port
+
+    async def serve(self) -> None:
+        """Start, after the end of the last run, and return when the API answers."""
+        if self.exit_status is not None or self.alive:
+            await self.wait_exit()
+        self.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}") as probe, asyncio.timeout(20):
+            await probe.channel_ready()
+
+
+@pytest.fixture
+def replicas(database: str, tmp_path: Path) -> Iterator[tuple[Replica, ...]]:
+    migrate(database)
+    ports = free_ports(3)
+    made = tuple(Replica(database, port, tmp_path / f"{port}.log") for port in ports)
+    yield made
+    for replica in made:
+        replica.stop()
+    release_ports(ports)
+
+
+async def test_no_start_fails_for_a_plain_client_while_replicas_are_killed(
+    replicas: tuple[Replica, ...], database: str
+) -> None:
+    for replica in replicas:
+        await replica.serve()
+    started: dict[str, str] = {}
+    failed: list[grpc.aio.AioRpcError] = []
+    killed = asyncio.Event()
+
+    async with channel(tuple(replica.port for replica in replicas)) as to_all:
+        stub: Any = SagaServiceStub(to_all)  # type: ignore[no-untyped-call]
+
+        async def client(number: int) -> None:
+            for count in itertools.count():
+                if killed.is_set() and count > 10:
+                    return
+                request = StartSagaRequest(
+                    definition="order", input_json=orjson.dumps(INPUT).decode(), request_id=f"{number}-{count}"
+                )
+                try:
+                    answer = await stub.StartSaga(request, timeout=20)
+                except grpc.aio.AioRpcError as error:
+                    failed.append(error)
+                    return
+                started[request.request_id] = answer.saga.saga_id
+
+        async def more(count: int) -> None:
+            wanted = len(started) + count
+            while len(started) < wanted and not failed:
+                await asyncio.sleep(0.002)
+
+        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+            for number in range(16):
+                group.create_task(client(number))
+            for victim in (*replicas, *replicas):
+                await more(200)
+                victim.kill()
+                await more(100)
+                await victim.serve()
+                await more(50)
+            killed.set()
+    assert failed == []
+    with psycopg.connect(database) as connection:
+        stored = connection.execute("SELECT request_id, id::text FROM baton.saga").fetchall()
+    assert dict(stored) == started
