@@ -75,6 +75,10 @@ def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     import asyncio
     import signal
 
+    from orchestrator.cli.command import REFUSED
+    from orchestrator.cli.output import complain
+    from orchestrator.errors import BatonError
+
     terminated = False
 
     async def guarded() -> T:
@@ -90,11 +94,14 @@ def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     try:
         return asyncio.run(guarded())
+    except BatonError as error:
+        complain(str(error))
+        raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
-        typer.echo("interrupted; every process has been ended", err=True)
+        complain("interrupted; every process has been ended")
         raise typer.Exit(_INTERRUPTED) from None
     except asyncio.CancelledError:
         if not terminated:
             raise
-        typer.echo("terminated; every process has been ended", err=True)
+        complain("terminated; every process has been ended")
         raise typer.Exit(_TERMINATED) from None
