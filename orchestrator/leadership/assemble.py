@@ -72,6 +72,11 @@ class Leadership:
         """Who leads, as far as this replica knows."""
         return self.campaign.view
 
+    @property
+    def etcd_trouble(self) -> str | None:
+        """Why etcd is not at hand; None while it is."""
+        return self.campaign.etcd_trouble
+
     def members(self) -> tuple[Member, ...]:
         """The replicas whose leases live, by id."""
         return self.campaign.members()

@@ -78,10 +78,15 @@ class Campaign:
     @property
     def view(self) -> View:
         """Who leads, as far as this replica knows; `trouble` says why it takes no part, if it takes none."""
-        trouble = self._membership.trouble or self._board.trouble
+        trouble = self.etcd_trouble
         if trouble is None and self._victory is None:
             trouble = self._readiness.trouble
         return View(self._board.leader, self._victory is not None, self._membership.left_s(), trouble)
+
+    @property
+    def etcd_trouble(self) -> str | None:
+        """Why etcd is not at hand; None while it is."""
+        return self._membership.trouble or self._board.trouble
 
     def members(self) -> tuple[Member, ...]:
         """The replicas whose leases live, as far as this replica knows, by id."""

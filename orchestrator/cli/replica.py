@@ -1,0 +1,47 @@
+"""`baton replica`: runs one replica until a signal ends it. It is configured by BATON_* in the environment."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+# What sysexits.h calls a wrong configuration.
+BAD_CONFIGURATION = 78
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command `replica`."""
+    app.command("replica")(replica)
+
+
+def replica() -> None:
+    """Run one replica, configured by BATON_* variables in the environment. SIGTERM hands leadership over and ends it.
+
+    Exit status 78: a setting is wrong, or a port cannot be had; the message names it.
+    """
+    import uvloop
+    from pydantic import ValidationError
+
+    from orchestrator.config import Settings
+    from orchestrator.errors import BatonError
+    from orchestrator.replica import Replica
+    from orchestrator.telemetry import set_up_log
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(("BATON", *map(str, problem["loc"]))).upper()
+            print(f"{name}: {problem['msg']}", file=sys.stderr)
+        raise typer.Exit(BAD_CONFIGURATION) from None
+    set_up_log(settings.log_format, settings.log_level)
+
+    async def serve() -> None:
+        await Replica(settings).run()
+
+    try:
+        uvloop.run(serve())
+    except (BatonError, OSError) as error:
+        print(f"baton replica: {error}", file=sys.stderr)
+        raise typer.Exit(BAD_CONFIGURATION) from None

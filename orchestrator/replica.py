@@ -1,0 +1,236 @@
+"""One replica: the composition root, and the only file that knows every edge.
+
+A replica serves the API and all reads, campaigns for leadership, and drives sagas while it leads. What it needs from
+outside may come and go: it waits for etcd and Postgres at the start, says so in its log and at /readyz, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import signal
+from datetime import UTC, datetime
+
+import psycopg
+import structlog
+
+from orchestrator.api.server import ApiParts, ApiServer, ApiSettings
+from orchestrator.api.watcher import Watcher
+from orchestrator.config import Settings
+from orchestrator.dashboard.census import Census
+from orchestrator.dashboard.http import HttpEndpoint
+from orchestrator.dashboard.readiness import Readiness
+from orchestrator.driving.folder import apply_folder
+from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
+from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
+from orchestrator.driving.reflection import describe
+from orchestrator.driving.registry import Registry
+from orchestrator.errors import LogUnavailable, NotFound, Rejected
+from orchestrator.leadership.assemble import Leadership
+from orchestrator.leadership.victory import Cause, Ending, Hooks
+from orchestrator.sagalog.definitions import PostgresDefinitions
+from orchestrator.sagalog.intake import Intake, IntakeSettings
+from orchestrator.sagalog.migrate import migrate
+from orchestrator.sagalog.pool import Pool
+from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
+from orchestrator.sagalog.reader import Reader
+from orchestrator.sagalog.term import boottime_s
+from orchestrator.telemetry import Metrics
+
+MIGRATE_AGAIN_S = 0.2
+LOOK_AROUND_S = 2.0
+API_GRACE_S = 1.0
+
+# A leader allocates thousands of short-lived objects a second and few cycles: the collector may look less often.
+GC_THRESHOLDS = (50_000, 20, 100)
+
+log = structlog.get_logger()
+
+
+class Replica:
+    """All parts of one replica. Make it on the event loop that it is to run on; `run` it once.
+
+    Raises OSError, or an error that names the setting, when a port or a certificate cannot be had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = metrics = Metrics(settings.cluster, settings.replica)
+        self._migrated = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+        self._pool = Pool(
+            settings.dsn, f"baton-pool-{settings.replica}", settings.log_pool_max, settings.log_timeout_s, metrics
+        )
+        self._reader = Reader(self._pool, settings.shard)
+        self._definitions = PostgresDefinitions(self._pool)
+        self._registry = Registry(self._definitions, describe)
+        self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
+        self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
+        clocks = Clocks(lambda: datetime.now(UTC), boottime_s, random.random)
+        self._leader = Leader(
+            self._saga_log, self._registry, self._participants, _leader_settings(settings), clocks, metrics
+        )
+        hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
+        self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
+        self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
+        self._watcher = Watcher(self._reader)
+        parts = ApiParts(self._registry, self._intake, self._reader, self._definitions, self._leadership, self._watcher)
+        self._api = ApiServer(_api_settings(settings), parts)
+        self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
+        self._census = Census(self._reader.counts)
+        self._http = HttpEndpoint(
+            settings.http_listen,
+            metrics,
+            self._readiness.complaint,
+            self._readiness.waiting_for,
+            self._census.latest,
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; hand leadership over at once then, and end."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        self._http.start()
+        try:
+            await self._api.start()
+            log.info("replica_started", replica=settings.replica, api=settings.api_listen, http=settings.http_listen)
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
+            async with asyncio.TaskGroup() as group:
+                parts = [
+                    group.create_task(part)
+                    for part in (
+                        self._readiness.run(),
+                        self._census.run(),
+                        self._intake.run(),
+                        self._watcher.run(),
+                        self._prepare(),
+                    )
+                ]
+                group.create_task(self._leadership.run())
+                await self._stopping.wait()
+                log.info("replica_stops", replica=settings.replica)
+                # Leadership first: another replica drives on while this one says goodbye to its callers.
+                await self._leadership.close()
+                await self._api.stop(API_GRACE_S)
+                for part in parts:
+                    part.cancel()
+        finally:
+            await self._participants.close()
+            await self._saga_log.close()
+            await self._pool.close()
+            self._http.close()
+        log.info("replica_stopped", replica=settings.replica)
+
+    async def _prepare(self) -> None:
+        """Migrate the saga log, apply the definitions of the folder, then keep what a term needs warm."""
+        await self._migrate()
+        async with asyncio.TaskGroup() as group:
+            if self._settings.definitions_dir is not None:
+                group.create_task(apply_folder(self._settings.definitions_dir, self._registry))
+            group.create_task(self._look_around())
+
+    async def _migrate(self) -> None:
+        said = ""
+        while not self._migrated.is_set():
+            try:
+                for migration in await asyncio.to_thread(migrate, self._settings.dsn):
+                    log.info("migrated", number=migration.number, name=migration.name)
+                self._migrated.set()
+            except psycopg.OperationalError as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("waiting_for_postgres", error=said.strip())
+                await asyncio.sleep(MIGRATE_AGAIN_S)
+
+    async def _look_around(self) -> None:
+        """Compile the newest definitions and connect to their participants ahead of a term; see who leads."""
+        seen: set[tuple[str, int]] = set()
+        while True:
+            try:
+                for listed in await self._definitions.list_definitions():
+                    if (listed.name, listed.version) not in seen:
+                        seen.add((listed.name, listed.version))
+                        await self._registry.get(listed.name, listed.version)
+                fence = await self._reader.fence()
+                if fence is not None:
+                    self._metrics.epoch.set(fence.epoch)
+            except LogUnavailable:
+                # /readyz says so already; what is known stays good.
+                pass
+            except (NotFound, Rejected) as error:
+                log.error("definition_unusable", error=str(error))
+            self._participants.warm(self._registry.services())
+            await asyncio.sleep(LOOK_AROUND_S)
+
+    async def _may_campaign(self) -> bool:
+        """Whether this replica could lead now: the schema is there, and Postgres takes writes."""
+        return self._migrated.is_set() and await self._saga_log.reachable()
+
+    async def _ping(self) -> None:
+        if not self._migrated.is_set():
+            raise LogUnavailable("not reached yet, or not migrated")
+        await self._reader.ping()
+
+    def _etcd_trouble(self) -> str | None:
+        return self._leadership.etcd_trouble
+
+    def _beat(self, lag_s: float) -> None:
+        self._metrics.loop_lag_s.observe(lag_s)
+        self._metrics.lease_left_s.set(self._leadership.view.lease_left_s)
+
+    def _term_began(self, cause: Cause) -> None:
+        self._metrics.is_leader.set(1)
+        self._metrics.leadership_changes.labels(cause.value).inc()
+
+    def _term_ended(self, ending: Ending) -> None:
+        self._metrics.is_leader.set(0)
+        self._metrics.terms_ended.labels(ending.value).inc()
+
+    def _accused(self, verdict: str) -> None:
+        self._metrics.accusations.labels(verdict).inc()
+
+
+def _log_settings(settings: Settings) -> LogSettings:
+    return LogSettings(
+        dsn=settings.dsn,
+        replica=settings.replica,
+        shard=settings.shard,
+        timeout_s=settings.log_timeout_s,
+        fence_wait_max_s=settings.fence_wait_max_s,
+        absence_max_s=settings.log_absence_max_s,
+        batch_max=settings.log_batch_max,
+    )
+
+
+def _intake_settings(settings: Settings) -> IntakeSettings:
+    return IntakeSettings(
+        dsn=settings.dsn,
+        replica=settings.replica,
+        shard=settings.shard,
+        timeout_s=settings.log_timeout_s,
+        batch_max=settings.log_batch_max,
+    )
+
+
+def _leader_settings(settings: Settings) -> LeaderSettings:
+    return LeaderSettings(settings.shard, settings.sagas_max, settings.recovery_page, settings.poll_interval_s)
+
+
+def _call_settings(settings: Settings) -> CallSettings:
+    return CallSettings(settings.calls_max, settings.message_bytes_max, settings.reply_bytes_max, settings.multiplexed)
+
+
+def _api_settings(settings: Settings) -> ApiSettings:
+    return ApiSettings(
+        cluster=settings.cluster,
+        replica=settings.replica,
+        listen=settings.api_listen,
+        input_bytes_max=settings.input_bytes_max,
+        message_bytes_max=settings.message_bytes_max,
+    )
