@@ -20,7 +20,6 @@ FREEZE_GAP_MAX_S = 2.0
 _FREEZE_S = 3.0
 _LEADER_TIMEOUT_S = 20.0
 _GAP_TIMEOUT_S = 20.0
-_RESTART_AFTER_S = 1.0
 # How many orders come at once just before a fault, so that it strikes in the middle of work.
 _RUSH_MAX = 30
 
@@ -70,7 +69,6 @@ async def _kill(cluster: Cluster, feed: Feed, gauge: Gauge, plan: Plan, tell: Te
     )
     gap = Gap("SIGKILL", await gauge.gap_s(struck_at, before.epoch, _GAP_TIMEOUT_S), KILL_GAP_MAX_S)
     await _report(gauge, gap, tell)
-    await asyncio.sleep(_RESTART_AFTER_S)
     index = cluster.replicas.index(leader.replica)
     await cluster.start_replica(index)
     tell(f"{leader.replica.name} is back (pid {leader.replica.pid})")
