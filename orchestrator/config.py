@@ -69,7 +69,7 @@ class Settings(BaseSettings):
 
     log_timeout_s: float = Field(5.0, gt=0, description="Longest wait for one statement on Postgres.")
     log_absence_max_s: float = Field(
-        4.0,
+        8.0,
         gt=0,
         description="A leader that could write nothing for so long resigns; longer than a restart of Postgres.",
     )
