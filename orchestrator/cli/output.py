@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from orchestrator.pb.baton.v1 import cluster_pb2, saga_pb2
@@ -26,8 +25,8 @@ _COLOURS = {
 
 
 def console() -> Console:
-    """The terminal; a pipe gets plain text, never broken into lines."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """Standard output. Lines are never broken or cut: the terminal wraps them, and a pipe gets them whole."""
+    return Console(highlight=False, soft_wrap=True)
 
 
 def complain(*lines: str) -> None:
@@ -64,27 +63,35 @@ def when(at: Timestamp) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-    """A plain table."""
-    made = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        made.add_column(column, overflow="fold" if sys.stdout.isatty() else "ignore", no_wrap=column == "SAGA")
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    terminal = console()
-    # Without a terminal there is no width to keep to.
-    terminal.print(made, width=None if terminal.is_terminal else 400)
+    """A plain table, as wide as its cells."""
+    _print_aligned(
+        [[Text(column, style="bold") for column in columns], *([_text(cell) for cell in row] for row in rows)]
+    )
 
 
 def fields(pairs: Iterable[tuple[str, str | Text]]) -> None:
     """Names and values, one pair a line; empty values are left out."""
-    made = Table.grid(padding=(0, 2, 0, 0))
-    made.add_column(style="bold", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in pairs:
-        if value:
-            made.add_row(name, value if isinstance(value, Text) else Text(value))
+    _print_aligned([[Text(name, style="bold"), _text(value)] for name, value in pairs if value])
+
+
+def _print_aligned(rows: Sequence[Sequence[Text]]) -> None:
+    """Columns of one width, without blanks at the ends of lines, which would wrap in a narrow terminal."""
+    widths = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
     terminal = console()
-    terminal.print(made, width=None if terminal.is_terminal else 4000)
+    for row in rows:
+        line = Text("  ").join(
+            [*(_padded(cell, width) for cell, width in zip(row[:-1], widths, strict=False)), row[-1]]
+        )
+        line.rstrip()
+        terminal.print(line)
+
+
+def _padded(cell: Text, width: int) -> Text:
+    return Text.assemble(cell, " " * (width - cell.cell_len))
+
+
+def _text(cell: str | Text) -> Text:
+    return cell if isinstance(cell, Text) else Text(cell)
 
 
 def saga_json(saga: saga_pb2.Saga) -> dict[str, Any]:
