@@ -23,6 +23,7 @@ from orchestrator.demo.orders import OrderBook, OrdersUnreadable, read_orders
 from orchestrator.demo.report import print_book, print_result
 from orchestrator.demo.shop import declined_customers, initial_stock
 from orchestrator.embedded.cluster import Cluster, data_dir_for
+from orchestrator.embedded.processes import ProcessFailed
 from orchestrator.errors import BatonError
 
 # Orders a second, unless the file is long: it is fed within a time that a person waits.
@@ -51,7 +52,7 @@ async def run_demo(options: DemoOptions, connect: Connect, console: Console) -> 
     Raises OrdersUnreadable, ProcessFailed and LogUnavailable, each with what is to be done. Leaves no process behind.
     """
     book = _read(options.orders)
-    data_dir = options.data or data_dir_for("demo")
+    data_dir = data_folder(options.data, "demo")
     stock = initial_stock(book.invoices) if options.stock is None else options.stock
     declined = declined_customers(book.invoices)
     print_book(console, book, stock, declined)
@@ -77,6 +78,17 @@ async def run_demo(options: DemoOptions, connect: Connect, console: Console) -> 
     print_result(console, verdict, evidence, feed, screen.retries)
     console.print(f"data: {data_dir}\nlogs: {data_dir / 'logs'}", highlight=False, markup=False, soft_wrap=True)
     return verdict.holds and not feed.failed
+
+
+def data_folder(chosen: Path | None, command: str) -> Path:
+    """The folder that the user chose, made if it is not there, or a new one. Raises ProcessFailed."""
+    if chosen is None:
+        return data_dir_for(command)
+    try:
+        chosen.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ProcessFailed(f"cannot make {chosen}: {error.strerror}. Name another folder with --data") from None
+    return chosen
 
 
 def _read(orders: Path | None) -> OrderBook:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.embedded.cluster import Cluster, Leader, data_dir_for
+from orchestrator.demo.demo import data_folder
+from orchestrator.embedded.cluster import Cluster, Leader
 
 _ASK_INTERVAL_S = 0.2
 
@@ -23,7 +24,7 @@ async def run_dev(data: Path | None, console: Console) -> None:
 
     Raises ProcessFailed when the cluster does not come up. Leaves no process behind.
     """
-    data_dir = data or data_dir_for("dev")
+    data_dir = data_folder(data, "dev")
     async with Cluster(data_dir, restart_replicas=True) as cluster:
         leader = await cluster.wait_leader()
         for line in _guide(cluster, leader):

@@ -109,11 +109,14 @@ def test_the_demo_holds_every_invariant_through_a_killed_and_a_frozen_leader(run
     assert list((command.data / "logs").glob("replica-*.log"))
 
 
-def test_ctrl_c_ends_the_demo_and_all_that_it_started(run: Callable[..., Command]) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_ctrl_c_or_kill_ends_the_demo_and_all_that_it_started(
+    run: Callable[..., Command], number: signal.Signals, status: int
+) -> None:
     command = run("demo")
     command.wait_for("SIGKILL to replica-")
-    command.process.send_signal(signal.SIGINT)
-    assert_ended(command, 130)
+    command.process.send_signal(number)
+    assert_ended(command, status)
 
 
 def test_dev_says_how_to_use_it_and_ends_with_sigterm(run: Callable[..., Command]) -> None:
