@@ -1,13 +1,12 @@
 """A plain gRPC client with several endpoints and the standard retry policy, while replicas are killed under it.
 
-This is the client of docs/api.md, and no code of Baton's is in it but the generated stubs.
+The client is the one that docs/api.md shows, taken from there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,43 +24,20 @@ from orchestrator.pb.baton.v1.saga_pb2_grpc import SagaServiceStub
 from orchestrator.sagalog.migrate import migrate
 from tests.integration.api_world import INPUT
 
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{"service": "baton.v1.SagaService"}],
-            # With no replica connected, a call waits for one until its deadline.
-            "waitForReady": True,
-            "retryPolicy": {
-                "maxAttempts": 5,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
-            },
-        }
-    ],
-}
+GUIDE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
-# A replica that is frozen, or behind a cable that was cut, answers no ping: its calls then fail and are retried.
-# One that comes back is found within a second, not after gRPC's own two minutes.
-OPTIONS = [
-    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 500),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-    ("grpc.keepalive_time_ms", 1_000),
-    ("grpc.keepalive_timeout_ms", 1_000),
-    ("grpc.http2.ping_timeout_ms", 1_000),
-    ("grpc.http2.max_pings_without_data", 0),
-]
+def guided() -> dict[str, Any]:
+    """What the first example of docs/api.md defines."""
+    names: dict[str, Any] = {}
+    exec(GUIDE.read_text().split("```python")[1].split("```")[0], names)
+    return names
 
 
 def channel(ports: tuple[int, ...]) -> grpc.aio.Channel:
-    """The channel of a client that knows every replica."""
-    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
-    return grpc.aio.insecure_channel(target, options=OPTIONS)
+    """The channel of a client that knows every replica, as docs/api.md has it."""
+    opened: grpc.aio.Channel = guided()["open_channel"](*(f"127.0.0.1:{port}" for port in ports))
+    return opened
 
 
 class Replica(Process):
