@@ -51,6 +51,21 @@ class Client:
             lambda channel: saga_pb2_grpc.SagaServiceStub(channel).StartSaga(request, timeout=timeout_s)
         ).saga
 
+    def has_definition(self) -> bool:
+        """Whether the definition of the orders is applied."""
+        request = saga_pb2.GetDefinitionRequest(name=DEFINITION)
+        try:
+            self._call(
+                lambda channel: saga_pb2_grpc.DefinitionServiceStub(channel).GetDefinition(
+                    request, timeout=_CALL_TIMEOUT_S
+                )
+            )
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise
+            return False
+        return True
+
     def get(self, saga_id: str) -> saga_pb2.Saga:
         """GetSaga."""
         request = saga_pb2.GetSagaRequest(saga_id=saga_id)

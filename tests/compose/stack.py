@@ -21,6 +21,8 @@ PROJECT = "baton-trial"
 REPLICAS = ("replica-1", "replica-2", "replica-3")
 # Where each replica's API is published on this machine.
 ENDPOINTS = {name: f"127.0.0.1:{7400 + number}" for number, name in enumerate(REPLICAS, start=1)}
+# Begins the command of a crash; the engine's event of it holds this.
+CRASH = "kill -9"
 PROMETHEUS = "http://127.0.0.1:9090"
 
 
@@ -67,7 +69,7 @@ class Stack:
 
     def state(self, service: str) -> dict[str, Any]:
         """What the engine knows of the state of a service's container."""
-        container = self.run("ps", "--all", "--quiet", service).strip()
+        container = self.container(service)
         if not container:
             return {"Status": "missing"}
         inspected = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
@@ -85,8 +87,22 @@ class Stack:
     def crash(self, service: str) -> None:
         """Kill the process of a service from within its container, as a crash or the kernel's OOM killer would."""
         # Process 1 is the container's init; it ends when its only child does, and the restart policy takes over.
-        script = "kill -9 $(cat /proc/1/task/1/children)"
-        self.run("exec", "-T", service, "sh", "-c", script)
+        self.run("exec", "-T", service, "sh", "-c", f"{CRASH} $(cat /proc/1/task/1/children)")
+
+    def container(self, service: str) -> str:
+        """The id of a service's container; empty if there is none."""
+        return self.run("ps", "--all", "--quiet", service).strip()
+
+    def event_at_s(self, service: str, text: str, since_s: float) -> float:
+        """When the engine first saw an event of a container that holds this text, in Unix time. Raises Failed."""
+        command = ["docker", "events", f"--since={since_s:.3f}", f"--until={time.time():.3f}"]
+        command += [f"--filter=container={self.container(service)}", "--format={{.TimeNano}} {{.Action}}"]
+        seen = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        for event in seen:
+            nanoseconds, _, action = event.partition(" ")
+            if text in action:
+                return int(nanoseconds) / 1e9
+        raise Failed(f"the engine saw no `{text}` of {service}: {seen}")
 
     def sql(self, database: str, statement: str) -> list[str]:
         """The rows that Postgres answers, as psql writes them."""

@@ -63,6 +63,8 @@ def _trial(stack: Stack, client: Client) -> None:
         wait_until(f"{service} healthy", partial(stack.is_healthy, service), within_s=120)
     _say("all healthy")
     _leader_other_than(client, "", 0)
+    took_s = wait_until("definitions applied from the folder", client.has_definition, within_s=30)
+    _say("definitions applied from the folder", took_s)
     for name, endpoint in ENDPOINTS.items():
         _start_through(name, endpoint)
     _one_leader_by_prometheus()
@@ -70,9 +72,9 @@ def _trial(stack: Stack, client: Client) -> None:
     load = Load(client, first=1)
     load.begin()
     try:
-        _take_over(stack, client, "docker kill", lambda leader: stack.run("kill", leader))
+        _take_over(stack, client, "kill", lambda leader: stack.run("kill", leader))
         _take_over(stack, client, "crash", stack.crash)
-        _take_over(stack, client, "docker stop", lambda leader: stack.run("stop", leader))
+        _take_over(stack, client, "stop", lambda leader: stack.run("stop", leader))
     finally:
         load.end()
     if load.failed:
@@ -102,7 +104,7 @@ def _take_over(stack: Stack, client: Client, how: str, end: Callable[[str], obje
     leader = before.leader.replica_id
     restarts = stack.state(leader)["RestartCount"]
     time.sleep(_LOAD_S)  # the load that the leader ends under
-    ended_at = time.time()
+    begun_s = time.time()
     end(leader)
     _leader_other_than(client, leader, before.epoch)
     after = client.cluster()
@@ -112,7 +114,8 @@ def _take_over(stack: Stack, client: Client, how: str, end: Callable[[str], obje
         return [row for row in stack.sql("baton", query) if row]
 
     wait_until("the new leader drives", first_step, within_s=30)
-    gap_s = float(first_step()[0]) - ended_at
+    # From the signal, as the engine saw it, to the first step that the log has of the next epoch.
+    gap_s = float(first_step()[0]) - stack.event_at_s(leader, "kill", begun_s)
     _say(f"{how} of {leader}, which led epoch {before.epoch}: {after.leader.replica_id} leads {after.epoch}", gap_s)
     back_by_itself = how == "crash"
     if back_by_itself:
