@@ -128,9 +128,7 @@ def watch(
                 if as_json:
                     output.print_json(output.transition_json(transition))
                 else:
-                    cells = _history_row(transition)
-                    line = "  ".join(str(cell) for cell in cells if str(cell))
-                    output.console().print(line, output.coloured(output.state_name(transition.state)))
+                    output.console().print(_watch_line(transition))
         if state not in TERMINAL:
             # There was nothing behind `after`: the saga had ended before.
             state = (await client.get_saga(saga)).saga.state
@@ -178,7 +176,14 @@ def _print_saga(saga: saga_pb2.Saga) -> None:
     )
 
 
-def _history_row(transition: saga_pb2.Transition) -> tuple[str, ...]:
+def _watch_line(transition: saga_pb2.Transition) -> Text:
+    sequence, at, step, status, attempt, epoch, detail = _history_row(transition)
+    tries = f"attempt {attempt}" if attempt else ""
+    words = [word for word in (f"{sequence:>3}", at, step, status, tries, f"epoch {epoch}", detail) if word]
+    return Text("  ").join([*map(Text, words), output.coloured(output.state_name(transition.state))])
+
+
+def _history_row(transition: saga_pb2.Transition) -> tuple[str, str, str, str, str, str, str]:
     detail = output.error_text(transition.error) if transition.HasField("error") else transition.result_json
     attempt, epoch = str(transition.attempt or ""), str(transition.epoch)
     return (
