@@ -26,7 +26,7 @@ from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
 from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
-from orchestrator.errors import LogUnavailable, NotFound, Rejected
+from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.victory import Cause, Ending, Hooks
 from orchestrator.sagalog.definitions import PostgresDefinitions
@@ -69,13 +69,19 @@ class Replica:
         self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
         self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
         clocks = Clocks(lambda: datetime.now(UTC), boottime_s, random.random)
+        self._watcher = Watcher(self._reader)
         self._leader = Leader(
-            self._saga_log, self._registry, self._participants, _leader_settings(settings), clocks, metrics
+            self._saga_log,
+            self._registry,
+            self._participants,
+            _leader_settings(settings),
+            clocks,
+            metrics,
+            written=self._watcher.nudge,
         )
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
         self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
         self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
-        self._watcher = Watcher(self._reader)
         parts = ApiParts(self._registry, self._intake, self._reader, self._definitions, self._leadership, self._watcher)
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
@@ -160,7 +166,7 @@ class Replica:
                 fence = await self._reader.fence()
                 if fence is not None:
                     self._metrics.epoch.set(fence.epoch)
-            except LogUnavailable:
+            except Retryable:
                 # /readyz says so already; what is known stays good.
                 pass
             except (NotFound, Rejected) as error:

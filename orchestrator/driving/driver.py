@@ -14,7 +14,7 @@ from orchestrator.driving.port import Invocation, Participants
 from orchestrator.saga.commands import Call, Command, Intend, Outcome, Ready, Refused, Wait
 from orchestrator.saga.machine import Moment, decide, next_command
 from orchestrator.saga.mapping import PointsNowhere
-from orchestrator.saga.model import Json, Kind, Saga
+from orchestrator.saga.model import Json, Kind, Saga, SagaId
 from orchestrator.sagalog.port import TermLog
 from orchestrator.telemetry import Metrics
 
@@ -38,13 +38,14 @@ class Driven:
 class Surroundings:
     """What the loop may not decide: the time, chance, and whether the lease still vouches for this leader.
 
-    `called` is told of every call that has ended.
+    `called` is told of every call that has ended, `written` of every saga with new rows in the log.
     """
 
     now: Callable[[], datetime]
     chance: Callable[[], float]
     vouched: Callable[[], bool]
     called: Callable[[], None]
+    written: Callable[[SagaId], None]
 
 
 class Driver:
@@ -73,6 +74,7 @@ class Driver:
             saga, events = decide(saga, outcome, self._moment(), driven.cancel_reason)
             await self._log.append(saga, events)
             driven.saga, driven.begun = saga, True
+            self._surroundings.written(saga.id)
         return saga
 
     async def _perform(self, driven: Driven, saga: Saga, command: Command) -> Outcome:

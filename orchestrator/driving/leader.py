@@ -73,7 +73,7 @@ class Clocks:
 
 
 class Leader:
-    """Leads one shard, one term after the other."""
+    """Leads one shard, one term after the other. `written` is told of every saga with new rows in the log."""
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class Leader:
         settings: LeaderSettings,
         clocks: Clocks,
         metrics: Metrics,
+        written: Callable[[SagaId], None] = lambda _: None,
     ) -> None:
         self._saga_log = saga_log
         self._registry = registry
@@ -90,6 +91,7 @@ class Leader:
         self._settings = settings
         self._clocks = clocks
         self._metrics = metrics
+        self._written = written
         self._term: Term | None = None
 
     @property
@@ -154,7 +156,7 @@ class Term:
         self._clocks = leader._clocks
         self._metrics = leader._metrics
         self._participants = leader._participants
-        surroundings = Surroundings(self._clocks.now, self._clocks.chance, self._vouched, self._called)
+        surroundings = Surroundings(self._clocks.now, self._clocks.chance, self._vouched, self._called, leader._written)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics)
         self._driving: dict[SagaId, Driven] = {}
         # Sagas that were taken up from a scan, or claimed while pending, and that the log may still show as they

@@ -169,5 +169,5 @@ def test_a_method_that_cannot_be_called_is_named(service: str, method: str, part
 def test_broken_descriptors_are_a_value_error() -> None:
     lacking = d.FileDescriptorSet(file=[d.FileDescriptorProto(name="a.proto", dependency=["b.proto"])])
     for data in (b"\xff\xff", lacking.SerializeToString()):
-        with pytest.raises(ValueError, match="(?i)descriptor"):
+        with pytest.raises(ValueError, match=r"(?i)descriptor"):
             Descriptors(data)
