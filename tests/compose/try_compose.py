@@ -23,8 +23,8 @@ from tests.compose.builder_image import make_builder
 from tests.compose.client import Client, Load, order
 from tests.compose.stack import ENDPOINTS, REPLICAS, Failed, Stack, prometheus, wait_until
 
-_EVERYTHING = ("etcd-1", "etcd-2", "etcd-3", "postgres", "migrate", *REPLICAS)
-_SHOP = ("inventory", "payment", "orders", "shipping", "prometheus")
+SHOP = ("inventory", "payment", "orders", "shipping")
+SERVICES = ("etcd-1", "etcd-2", "etcd-3", "postgres", "migrate", *SHOP, *REPLICAS, "prometheus")
 _LOAD_S = 3.0
 
 
@@ -59,14 +59,13 @@ def _trial(stack: Stack, client: Client) -> None:
     stack.down()  # what a trial that was killed left
     _timed("image built", stack.build)
     _timed("up", stack.up)
-    for service in (*_EVERYTHING, *_SHOP):
-        wait_until(f"{service} healthy", partial(stack.is_healthy, service), within_s=120)
+    _wait_healthy(stack)
     _say("all healthy")
     _leader_other_than(client, "", 0)
     took_s = wait_until("definitions applied from the folder", client.has_definition, within_s=30)
     _say("definitions applied from the folder", took_s)
-    for name, endpoint in ENDPOINTS.items():
-        _start_through(name, endpoint)
+    for number, (name, endpoint) in enumerate(ENDPOINTS.items(), start=1_000_001):
+        _start_through(name, endpoint, number)
     _one_leader_by_prometheus()
 
     load = Load(client, first=1)
@@ -84,13 +83,30 @@ def _trial(stack: Stack, client: Client) -> None:
     _say(f"as their orders ask for: {dict(load.outcomes())}")
     _no_effect_twice(stack)
     _one_leader_by_prometheus()
+    _comes_back_whole(stack, client, load)
 
 
-def _start_through(name: str, endpoint: str) -> None:
+def _wait_healthy(stack: Stack) -> None:
+    for service in SERVICES:
+        wait_until(f"{service} healthy", partial(stack.is_healthy, service), within_s=120)
+
+
+def _comes_back_whole(stack: Stack, client: Client, load: Load) -> None:
+    """Remove every container, keep the volumes, and start again: nothing is forgotten."""
+    stack.run("down")
+    _timed("down, and up again on the same volumes", stack.up)
+    _wait_healthy(stack)
+    if load.unfinished():
+        raise Failed(f"sagas are not finished that were: {load.unfinished()[:5]}")
+    _start_through("replica-1", ENDPOINTS["replica-1"], number=2_000_001)
+    _one_leader_by_prometheus()
+
+
+def _start_through(name: str, endpoint: str, number: int) -> None:
     client = Client([endpoint])
     try:
         begun = time.monotonic()
-        saga = client.start(order(1_000_000 + int(name[-1])), str(uuid.uuid4()), wait=True)
+        saga = client.start(order(number), str(uuid.uuid4()), wait=True)
         if saga.state != saga_pb2.SAGA_STATE_COMPLETED:
             raise Failed(f"a saga through {name} is {saga_pb2.SagaState.Name(saga.state)}: {saga.error}")
         _say(f"StartSaga through {name} ({endpoint}): COMPLETED", time.monotonic() - begun)
