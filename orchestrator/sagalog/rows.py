@@ -19,6 +19,7 @@ Transition = tuple[Saga, Sequence[Event]]
 # A message of an error is kept up to this length, so that no reply can bloat the log.
 MESSAGE_CHARS_MAX = 2000
 
+_STATES = frozenset(state.value for state in SagaState)
 _STATUSES = {status.value: status for status in Status}
 
 
@@ -92,10 +93,15 @@ def stored_sagas(sagas: Iterable[Row], events: Iterable[Row]) -> list[StoredSaga
 
 
 def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
-    saga_id, definition, version, input_, labels, created_at, cancel_reason = row
+    saga_id, definition, version, input_, labels, created_at, cancel_reason, state, sequence = row
     last_sequence = event_rows[-1][1] if event_rows else 0
     events: list[Event] = []
     flaw: str | None = None
+    if state not in _STATES:
+        flaw = f"its state {state!r} is not known"
+    elif sequence != last_sequence:
+        # A pending saga comes without events: it has none.
+        flaw = f"it is {state} and its row has come to sequence {sequence}, its log to {last_sequence}"
     if not isinstance(input_, dict) or not isinstance(labels, dict):
         flaw = "its input or labels are not JSON objects"
     for event_row in event_rows:
@@ -112,7 +118,7 @@ def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
         created_at,
         cancel_reason,
         tuple(events),
-        last_sequence,
+        max(last_sequence, sequence),
         flaw,
     )
 

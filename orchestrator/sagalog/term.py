@@ -214,10 +214,10 @@ class PostgresTermLog:
             await self._until_known("park", parameters)
 
     async def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
-        """What is compensating or running, a page at a time. See `TermLog.unfinished`."""
+        """What is compensating, running, or in no known state, a page at a time. See `TermLog.unfinished`."""
         page = first
         scope = {"shard": self._settings.shard, "epoch": self._epoch}
-        for query in ("unfinished_compensating", "unfinished_running"):
+        for query in ("unfinished_compensating", "unfinished_running", "unfinished_unknown"):
             after = UUID(int=0)
             while sagas := await self._read(query, {**scope, "after": after, "page": page}):
                 yield sagas

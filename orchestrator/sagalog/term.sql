@@ -111,7 +111,7 @@ SELECT count(*), 0 FROM fence;
 
 -- name: unfinished_compensating
 -- A page of the recovery scan, by keyset: what this epoch has not written yet. The state is a literal so that the partial index saga_live serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
 FROM baton.saga
 WHERE shard = %(shard)s AND state = 'COMPENSATING' AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
@@ -119,14 +119,24 @@ LIMIT %(page)s;
 
 -- name: unfinished_running
 -- A page of the recovery scan, by keyset: what this epoch has not written yet. The state is a literal so that the partial index saga_live serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
 FROM baton.saga
 WHERE shard = %(shard)s AND state = 'RUNNING' AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
 LIMIT %(page)s;
 
+-- name: unfinished_unknown
+-- Sagas in a state that this release does not know, for parking. The list is a literal so that the partial index saga_unknown serves it.
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
+FROM baton.saga
+WHERE shard = %(shard)s
+    AND state NOT IN ('PENDING', 'RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'FAILED')
+    AND id > %(after)s AND epoch < %(epoch)s
+ORDER BY id
+LIMIT %(page)s;
+
 -- name: pending
-SELECT id, definition, version, input, labels, created_at, cancel_reason
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
 FROM baton.saga
 WHERE shard = %(shard)s AND state = 'PENDING' AND id <> ALL (%(exclude)b::uuid[])
 ORDER BY id
