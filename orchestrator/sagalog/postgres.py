@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import psycopg
@@ -13,6 +14,7 @@ from orchestrator.saga.model import Epoch
 from orchestrator.sagalog.connection import connect, execute
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.rehearsal import rehearse
 from orchestrator.sagalog.term import PostgresTermLog, TermSettings
 from orchestrator.telemetry import Metrics
 
@@ -157,12 +159,17 @@ class PostgresSagaLog:
             if self._prepared is not None and await self._works(self._prepared):
                 return
             await self.close()
-            writer = await self._connect_standby()
-            try:
-                self._prepared = _Prepared(writer, await self._connect_reader())
-            except LogUnavailable:
-                await writer.close()
-                raise
+            async with AsyncExitStack() as stack:
+                writer = await self._connect_standby()
+                stack.push_async_callback(writer.close)
+                reader = await self._connect_reader()
+                stack.push_async_callback(reader.close)
+                try:
+                    await rehearse(writer, reader, self._settings.timeout_s)
+                except psycopg.Error as error:
+                    raise LogUnavailable(f"Postgres failed at the rehearsal of a term: {error}") from error
+                stack.pop_all()
+                self._prepared = _Prepared(writer, reader)
 
     async def _works(self, prepared: _Prepared) -> bool:
         try:
@@ -187,12 +194,15 @@ class PostgresSagaLog:
         except psycopg.Error as error:
             await connection.close()
             raise LogUnavailable(f"Postgres failed right after the connect: {error}") from error
-        connection.prepare_threshold = 1
+        connection.prepare_threshold = 0
         return connection
 
     async def _connect_reader(self) -> psycopg.AsyncConnection:
         settings = self._settings
-        return await connect(settings.dsn, f"baton-reader-{settings.shard}-{settings.replica}", settings.timeout_s)
+        name = f"baton-reader-{settings.shard}-{settings.replica}"
+        connection = await connect(settings.dsn, name, settings.timeout_s)
+        connection.prepare_threshold = 0
+        return connection
 
 
 def _application(shard: int, replica: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +25,7 @@ _STATUSES = {status.value: status for status in Status}
 
 
 def append_parameters(transitions: Sequence[Transition]) -> dict[str, list[Any]]:
-    """The arrays of the `append` statement: one entry an event, and one a saga."""
+    """The arrays of the `append` statement: one entry an event, and one a saga. None holds a None."""
     rows = [_log_row(saga, event) for saga, events in transitions for event in events]
     states = [_state_row(saga) for saga, _ in transitions]
     log_columns = [list(column) for column in zip(*rows, strict=True)]
@@ -42,38 +43,40 @@ _LOG_PARAMETERS = (
     "log_result",
     "log_code",
     "log_message",
-    "log_retry_at",
+    "log_retry_at_s",
 )
-_STATE_PARAMETERS = ("saga", "state", "step", "sequence", "result", "error", "next_run_at", "finished")
+_STATE_PARAMETERS = ("saga", "state", "step", "sequence", "result", "error", "next_run_at_s", "finished")
 
 
 def _log_row(saga: Saga, event: Event) -> Row:
     return (
         saga.id,
         event.sequence,
-        saga.definition.step(event.position).name if event.position else None,
+        saga.definition.step(event.position).name if event.position else "",
         event.position,
         event.status.value,
         event.attempt,
-        None if event.result is None else _json(event.result),
-        event.code,
-        None if event.message is None else _printable(event.message),
-        event.retry_at,
+        "" if event.result is None else _json(event.result),
+        event.code or "",
+        _printable(event.message or ""),
+        _seconds(event.retry_at),
     )
 
 
 def _state_row(saga: Saga) -> Row:
     cursor = saga.cursor
     failure = saga.failure
-    error = failure and _json({"step": failure.step, "code": failure.code, "message": _printable(failure.message)})
+    error = ""
+    if failure is not None:
+        error = _json({"step": failure.step, "code": failure.code, "message": _printable(failure.message)})
     return (
         saga.id,
         saga.state.value,
-        saga.current_step,
+        saga.current_step or "",
         saga.sequence,
-        _json(outcome(saga)) if saga.state.terminal else None,
+        _json(outcome(saga)) if saga.state.terminal else "",
         error,
-        cursor.retry_at if cursor is not None else None,
+        _seconds(cursor.retry_at) if cursor is not None else 0.0,
         saga.state.terminal,
     )
 
@@ -131,6 +134,11 @@ def _event(row: Row) -> Event:
 def _printable(message: str) -> str:
     """Bounded, and without the one character that Postgres cannot store."""
     return message.replace("\x00", "\ufffd")[:MESSAGE_CHARS_MAX]
+
+
+def _seconds(moment: datetime | None) -> float:
+    """Seconds since 1970, exact to the microsecond; 0 stands for no moment."""
+    return 0.0 if moment is None else moment.timestamp()
 
 
 def _json(value: Any) -> str:

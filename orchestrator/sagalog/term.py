@@ -18,6 +18,7 @@ from uuid import UUID
 import psycopg
 import psycopg.types.json
 import structlog
+from psycopg.types.numeric import Int4, Int8
 
 from orchestrator.errors import CorruptLog, Fenced, InvariantError, LogUnavailable, Resign
 from orchestrator.saga.events import Event
@@ -87,6 +88,7 @@ class PostgresTermLog:
         self._writing = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._proven_at_s = boottime_s()
+        self._scope = scope(settings.shard, epoch)
 
     @property
     def epoch(self) -> Epoch:
@@ -121,7 +123,7 @@ class PostgresTermLog:
     async def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` once, however often it takes; resolve what waits for it."""
         parameters: dict[str, Any] = append_parameters([(waiting.saga, waiting.events) for waiting in batch])
-        parameters |= {"shard": self._settings.shard, "epoch": self._epoch}
+        parameters |= self._scope
         began_s = time.monotonic()
         try:
             await self._until_known("append", parameters, rows=len(parameters["log_saga"]))
@@ -196,7 +198,7 @@ class PostgresTermLog:
     async def prove(self) -> None:
         """Prove the epoch without writing. See `TermLog.prove`."""
         async with self._writing:
-            await self._until_known("prove", {"shard": self._settings.shard, "epoch": self._epoch})
+            await self._until_known("prove", self._scope)
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """Park a saga whose rows cannot be understood. See `TermLog.park`."""
@@ -216,17 +218,16 @@ class PostgresTermLog:
     async def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
         """What is compensating, running, or in no known state, a page at a time. See `TermLog.unfinished`."""
         page = first
-        scope = {"shard": self._settings.shard, "epoch": self._epoch}
         for query in ("unfinished_compensating", "unfinished_running", "unfinished_unknown"):
             after = UUID(int=0)
-            while sagas := await self._read(query, {**scope, "after": after, "page": page}):
+            while sagas := await self._read(query, {**self._scope, "after": after, "page": page}):
                 yield sagas
                 after = sagas[-1].id
                 page = min(page * 2, most)
 
     async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
         """Sagas that nobody has begun. See `TermLog.pending`."""
-        return await self._read("pending", {"shard": self._settings.shard, "limit": limit, "exclude": list(exclude)})
+        return await self._read("pending", {**self._scope, "limit": limit, "exclude": list(exclude)})
 
     async def _read(self, query: str, parameters: dict[str, Any]) -> list[StoredSaga]:
         sagas = await self._fetch(query, parameters)
@@ -239,7 +240,7 @@ class PostgresTermLog:
 
     async def cancellations(self) -> list[tuple[SagaId, str]]:
         """Live sagas that somebody wants undone. See `TermLog.cancellations`."""
-        rows = await self._fetch("cancellations", {"shard": self._settings.shard})
+        rows = await self._fetch("cancellations", self._scope)
         return [(SagaId(row[0]), str(row[1])) for row in rows]
 
     async def _fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -278,6 +279,11 @@ class PostgresTermLog:
         self._waiting.clear()
         await self._writer.close()
         await self._reader.close()
+
+
+def scope(shard: int, epoch: int) -> dict[str, Any]:
+    """The parameters that every statement of a term has, in types that do not depend on their values."""
+    return {"shard": Int4(shard), "epoch": Int8(epoch)}
 
 
 def boottime_s() -> float:

@@ -49,35 +49,37 @@ WHERE datname = current_database() AND application_name LIKE %(application)s AND
 
 -- name: append
 -- Many transitions in one statement. A repetition after a lost connection finds its own rows and leaves them; the
--- count of rows written tells the writer that this was so.
+-- count of rows written tells the writer that this was so. No array holds a null ('' and 0 stand for it): so the
+-- arrays have the same types in every batch, and one prepared statement serves them all.
 WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
 ), logged AS (
     INSERT INTO baton.step_log
         (saga_id, sequence, step, position, status, attempt, result, error_code, error_message, retry_at, epoch)
-    SELECT e.*, %(epoch)b
+    SELECT saga, sequence, nullif(step, ''), position, status, attempt, nullif(result, '')::jsonb, nullif(code, ''),
+        nullif(message, ''), to_timestamp(nullif(retry_at_s, 0)), %(epoch)b
     FROM fence, unnest(
         %(log_saga)b::uuid[], %(log_sequence)b::bigint[], %(log_step)b::text[], %(log_position)b::integer[],
-        %(log_status)b::text[], %(log_attempt)b::integer[], %(log_result)b::text[]::jsonb[], %(log_code)b::text[],
-        %(log_message)b::text[], %(log_retry_at)b::timestamptz[]
-    ) AS e
+        %(log_status)b::text[], %(log_attempt)b::integer[], %(log_result)b::text[], %(log_code)b::text[],
+        %(log_message)b::text[], %(log_retry_at_s)b::float8[]
+    ) AS e (saga, sequence, step, position, status, attempt, result, code, message, retry_at_s)
     ON CONFLICT (saga_id, sequence) DO NOTHING
     RETURNING 1
 ), changed AS (
     UPDATE baton.saga AS s
     SET state = c.state,
-        current_step = c.step,
+        current_step = nullif(c.step, ''),
         sequence = c.sequence,
         epoch = %(epoch)b,
-        result = c.result,
-        error = c.error,
-        next_run_at = c.next_run_at,
+        result = nullif(c.result, '')::jsonb,
+        error = nullif(c.error, '')::jsonb,
+        next_run_at = to_timestamp(nullif(c.next_run_at_s, 0)),
         updated_at = clock_timestamp(),
         finished_at = CASE WHEN c.finished THEN clock_timestamp() END
     FROM fence, unnest(
         %(saga)b::uuid[], %(state)b::text[], %(step)b::text[], %(sequence)b::bigint[],
-        %(result)b::text[]::jsonb[], %(error)b::text[]::jsonb[], %(next_run_at)b::timestamptz[], %(finished)b::boolean[]
-    ) AS c (id, state, step, sequence, result, error, next_run_at, finished)
+        %(result)b::text[], %(error)b::text[], %(next_run_at_s)b::float8[], %(finished)b::boolean[]
+    ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished)
     WHERE s.id = c.id
 )
 SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged);
