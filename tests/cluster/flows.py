@@ -80,6 +80,7 @@ def patient(flow: Flow, addresses: Mapping[str, str]) -> str:
     text = (DEFINITIONS / f"{flow.name}.yaml").read_text(encoding="utf-8")
     document = yaml.safe_load(_VARIABLE.sub(lambda variable: addresses[variable[1]], text))
     for step in document["steps"]:
+        step["timeout"] = "30s"
         step["retry"] = {"retries": 100, "initial": "300ms", "multiplier": 1}
         step["compensation"]["retry"] = step["retry"]
     return yaml.safe_dump(document, sort_keys=False)
@@ -229,23 +230,37 @@ def quiet_cases() -> Iterator[Case]:
             )
 
 
-def crash_cases() -> Iterator[Case]:
-    """Sagas of which a participant ends at a step; no two of one participant may run at the same time."""
+def killed_cases() -> Iterator[Case]:
+    """Sagas of which a participant has committed a step and says nothing until it is killed, all at the same time."""
+    silence = fault_pb2.Fault(drop_reply=True, times=1)
     for flow in FLOWS:
         for position, step in enumerate(flow.steps, 1):
-            for when in ("before", "after"):
-                what = f"crash-{when}-commit"
-                trouble = Trouble(position, _crash(when), "UNAVAILABLE")
-                yield Case(flow, f"{step.name}-{what}", f"{what}-{position}-{flow.name}", troubles=(trouble,))
+            trouble = Trouble(position, silence, "UNAVAILABLE")
+            what = f"{step.name}-killed-after-commit"
+            yield Case(flow, what, f"killed-{position}-{flow.name}", troubles=(trouble,))
+        for position in range(1, len(flow.steps)):
+            trouble = Trouble(position, silence, "UNAVAILABLE", "compensation")
+            what = f"undo-{flow.steps[position - 1].name}-killed"
+            yield replace(_refused(flow, what, len(flow.steps)), troubles=(trouble,))
 
 
-def crashing_compensations() -> Iterator[Case]:
-    """Sagas of which every participant ends at its compensation, one after the other."""
+def crash_cases() -> Iterator[Case]:
+    """Sagas of which a participant ends before its commit; no two of one participant may run at the same time."""
+    for flow in FLOWS:
+        for position, step in enumerate(flow.steps, 1):
+            trouble = Trouble(position, _crash("before"), "UNAVAILABLE")
+            what = f"{step.name}-crash-before-commit"
+            yield Case(flow, what, f"crash-{position}-{flow.name}", troubles=(trouble,))
+
+
+def crashing_compensations() -> Case:
+    """A saga of which every participant ends at its compensation, one after the other."""
     order = next(flow for flow in FLOWS if flow.name == "order")
-    for when in ("before", "after"):
-        positions = range(1, len(order.steps))
-        troubles = tuple(Trouble(position, _crash(when), "UNAVAILABLE", "compensation") for position in positions)
-        yield replace(_refused(order, f"compensations-crash-{when}-commit", len(order.steps)), troubles=troubles)
+    troubles = tuple(
+        Trouble(position, _crash("before" if position % 2 else "after"), "UNAVAILABLE", "compensation")
+        for position in range(1, len(order.steps))
+    )
+    return replace(_refused(order, "every-compensation-crashes", len(order.steps)), troubles=troubles)
 
 
 def _refused(flow: Flow, what: str, position: int) -> Case:

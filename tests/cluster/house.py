@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,14 +58,17 @@ async def inject(cluster: Cluster, faults: Iterable[tuple[str, fault_pb2.Fault]]
         await _faults(cluster, service).Inject(fault, timeout=_CALL_S, wait_for_ready=True)
 
 
-async def struck(cluster: Cluster, service: str, order_id: str) -> None:
-    """Wait until a fault for this order has struck."""
+async def struck(cluster: Cluster, order_ids: Sequence[str]) -> None:
+    """Wait until faults have struck all these orders."""
 
-    async def has_struck() -> bool:
-        answer = await _faults(cluster, service).List(fault_pb2.ListRequest(), timeout=_CALL_S, wait_for_ready=True)
-        return any(fault.order_id == order_id and fault.struck > 0 for fault in answer.faults)
+    async def have_struck() -> bool:
+        found: set[str] = set()
+        for service in cluster.participants:
+            answer = await _faults(cluster, service).List(fault_pb2.ListRequest(), timeout=_CALL_S, wait_for_ready=True)
+            found |= {fault.order_id for fault in answer.faults if fault.struck > 0}
+        return found >= set(order_ids)
 
-    await eventually(has_struck, f"a fault of {service} to strike {order_id}")
+    await eventually(have_struck, f"faults to strike {', '.join(order_ids)}")
 
 
 async def clear_faults(cluster: Cluster, service: str) -> None:

@@ -1,7 +1,7 @@
 """The order flows on a real cluster: success, and every way in which a step can fail, at every step.
 
-All sagas run in one evening on one cluster: those that trouble no other at the same time, then those of which a
-participant crashes, in waves with one crash for each participant.
+All sagas run in one evening on one cluster: those that trouble no other at the same time; then those of which the
+participants are killed at once; then those of which one crashes before its commit, one crash of each at a time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,23 @@ from orchestrator.demo.evidence import Acknowledgement
 from orchestrator.embedded.cluster import Cluster
 from orchestrator.pb.baton.v1 import saga_pb2
 
-from .flows import FLOWS, Case, crash_cases, crashing_compensations, patient, quiet_cases, retries, without_repetitions
-from .house import WITHIN_S, definitions_applied, inject
+from .flows import (
+    FLOWS,
+    Case,
+    crash_cases,
+    crashing_compensations,
+    killed_cases,
+    patient,
+    quiet_cases,
+    retries,
+    without_repetitions,
+)
+from .house import WITHIN_S, definitions_applied, inject, struck
 
 QUIET = tuple(quiet_cases())
+KILLED = tuple(killed_cases())
 CRASHES = tuple(crash_cases())
-CRASHING_COMPENSATIONS = tuple(crashing_compensations())
+CRASHING = crashing_compensations()
 
 _END_S = 60.0
 
@@ -59,7 +70,10 @@ async def play(cluster: Cluster) -> Evening:
         await run_all(cluster, client, QUIET, evening)
         for flow in FLOWS:
             await client.apply_definition(patient(flow, cluster.addresses))
-        for wave in (*waves(CRASHES), *([case] for case in CRASHING_COMPENSATIONS)):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_all(cluster, client, KILLED, evening))
+            group.create_task(kill_all(cluster, [case.order_id for case in KILLED]))
+        for wave in (*waves(CRASHES), [CRASHING]):
             await run_all(cluster, client, wave, evening)
     evening.verdict = await asyncio.to_thread(audit, cluster.baton_dsn, cluster.shop_dsn, evening.acknowledged)
     return evening
@@ -69,6 +83,13 @@ async def run_all(cluster: Cluster, client: Client, cases: Sequence[Case], eveni
     for case in cases:
         await inject(cluster, case.faults())
     await asyncio.gather(*(run(client, case, evening) for case in cases))
+
+
+async def kill_all(cluster: Cluster, order_ids: Sequence[str]) -> None:
+    """Kill every participant once their faults have struck all these orders."""
+    await struck(cluster, order_ids)
+    for participant in cluster.participants.values():
+        participant.kill()
 
 
 async def run(client: Client, case: Case, evening: Evening) -> None:
@@ -121,7 +142,7 @@ def test_a_flow_ends_as_its_definition_says(evening: Evening, case: Case) -> Non
         assert {row.attempt for row in history} == {1}
 
 
-@pytest.mark.parametrize("case", [*CRASHES, *CRASHING_COMPENSATIONS], ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [*KILLED, *CRASHES, CRASHING], ids=lambda case: case.id)
 def test_a_participant_that_crashes_costs_a_retry_and_nothing_else(evening: Evening, case: Case) -> None:
     history = assert_ended_as_it_must(evening, case)
     for trouble in case.troubles:

@@ -125,7 +125,7 @@ async def test_a_compensation_that_cannot_be_done_parks_the_saga_and_leaves_no_o
     slow = fault_pb2.Fault(order_id="fail-shipping-brief", method="Ship", delay_ms=1500)
     await inject(house.cluster, [("shipping", slow)])
     saga_id = await house.start("order-brief", "fail-shipping-brief")
-    await struck(house.cluster, "shipping", "fail-shipping-brief")
+    await struck(house.cluster, ["fail-shipping-brief"])
     await house.take_away("payment")
     try:
         end = await house.end(saga_id)
@@ -148,7 +148,7 @@ async def test_a_saga_that_is_cancelled_during_a_call_compensates_what_was_done(
     slow = fault_pb2.Fault(order_id="cancelled-in-call", method="Charge", delay_ms=1500)
     await inject(house.cluster, [("payment", slow)])
     saga_id = await house.start("order-reserve-pay-ship", "cancelled-in-call")
-    await struck(house.cluster, "payment", "cancelled-in-call")
+    await struck(house.cluster, ["cancelled-in-call"])
     await house.client.cancel_saga(saga_id, "changed my mind")
     end = await house.end(saga_id)
     await clear_faults(house.cluster, "payment")
