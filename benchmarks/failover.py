@@ -87,6 +87,8 @@ async def make_faults(cluster: Cluster, kinds: list[str]) -> list[Fault]:
         leader = await cluster.wait_ready()
         # The load runs on meanwhile: a fault must not always meet the leader at the same point of its work.
         await asyncio.sleep(random.uniform(*SETTLE_S))
+        # Where each replica has a machine of its own, a process that starts again takes nothing from the takeover.
+        leader.replica.watched = False
         at_s = time.time()
         match kind:
             case "SIGKILL":
@@ -95,13 +97,26 @@ async def make_faults(cluster: Cluster, kinds: list[str]) -> list[Fault]:
                 leader.replica.terminate()
             case _:
                 leader.replica.suspend()
-        successor = await cluster.wait_leader(above_epoch=leader.epoch)
+        next_epoch = await epoch_above(cluster, leader.epoch)
         if kind == "SIGSTOP":
             leader.replica.resume()
-        faults.append(Fault(kind, at_s, leader.epoch, successor.epoch))
+        leader.replica.watched = True
+        faults.append(Fault(kind, at_s, leader.epoch, next_epoch))
         print(f"\r{number} of {len(kinds)} faults", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return faults
+
+
+async def epoch_above(cluster: Cluster, epoch: int) -> int:
+    """The next epoch, once a step was driven under it."""
+    async with await psycopg.AsyncConnection.connect(cluster.baton_dsn, autocommit=True) as connection:
+        async with asyncio.timeout(60):
+            while True:
+                query = "SELECT epoch FROM baton.fence"
+                row = await (await connection.execute(query)).fetchone()
+                if row is not None and row[0] > epoch:
+                    return int(row[0])
+                await asyncio.sleep(0.05)
 
 
 async def measure(arguments: argparse.Namespace, folder: Path) -> bool:
@@ -121,17 +136,17 @@ async def measure(arguments: argparse.Namespace, folder: Path) -> bool:
             return await report(cluster, faults, load, arguments)
 
 
-async def first_steps(cluster: Cluster) -> dict[int, tuple[float, float]]:
-    """By epoch: when it was raised, and when its first step was done, in seconds of the wall clock."""
+async def first_steps(cluster: Cluster) -> dict[int, tuple[float, float, float]]:
+    """By epoch: when it was raised, its first intent, and its first step done, in seconds of the wall clock."""
     query = """
-        SELECT h.epoch, extract(epoch FROM h.raised_at)::float8, extract(epoch FROM min(l.at))::float8
+        SELECT h.epoch, extract(epoch FROM h.raised_at)::float8, extract(epoch FROM min(l.at))::float8,
+            extract(epoch FROM min(l.at) FILTER (WHERE l.status IN ('completed', 'compensated')))::float8
         FROM baton.epoch_history AS h JOIN baton.step_log AS l USING (epoch)
-        WHERE l.status IN ('completed', 'compensated')
         GROUP BY h.epoch, h.raised_at
     """
     async with await psycopg.AsyncConnection.connect(cluster.baton_dsn) as connection:
         rows = await (await connection.execute(query)).fetchall()
-    return {epoch: (raised_s, first_s) for epoch, raised_s, first_s in rows}
+    return {epoch: tuple(times) for epoch, *times in rows}
 
 
 async def unfinished(cluster: Cluster) -> int:
@@ -153,17 +168,17 @@ async def report(cluster: Cluster, faults: list[Fault], load: Load, arguments: a
     left = await unfinished(cluster)
     steps = await first_steps(cluster)
     table = Table(title=f"Failover under {arguments.rate:g} sagas/s: from the signal, in milliseconds")
-    for column in ("fault", "times", "new epoch p50", "first step p50", "p99", "max", "asked for"):
+    for column in ("fault", "times", "epoch p50", "first intent p50", "first step p50", "p99", "max", "asked for"):
         table.add_column(column, justify="left" if column == "fault" else "right")
     good = load.failed == 0 and left == 0
     for kind, (median_max_s, high_max_s) in BOUNDS.items():
-        gaps = sorted(steps[f.next_epoch][1] - f.at_s for f in faults if f.kind == kind and f.next_epoch in steps)
-        raises = [steps[f.next_epoch][0] - f.at_s for f in faults if f.kind == kind and f.next_epoch in steps]
-        if not gaps:
+        after = [[t - f.at_s for t in steps[f.next_epoch]] for f in faults if f.kind == kind and f.next_epoch in steps]
+        if not after:
             continue
+        raises, intents, gaps = (sorted(column) for column in zip(*after, strict=True))
         median_s, high_s = statistics.median(gaps), gaps[min(len(gaps) - 1, round(0.99 * (len(gaps) - 1)))]
         good = good and median_s < median_max_s and high_s < high_max_s
-        cells = [statistics.median(raises), median_s, high_s, gaps[-1]]
+        cells = [statistics.median(raises), statistics.median(intents), median_s, high_s, gaps[-1]]
         asked = f"p50 < {median_max_s * 1000:.0f}, p99 < {high_max_s * 1000:.0f}"
         table.add_row(kind, str(len(gaps)), *(f"{cell * 1000:.1f}" for cell in cells), asked)
     console = Console(width=120)
