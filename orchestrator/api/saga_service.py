@@ -14,7 +14,7 @@ from orchestrator.api.starts import AskedStart, Starts
 from orchestrator.api.watcher import Watcher
 from orchestrator.errors import BatonError, FieldViolation, Rejected, WrongState
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
-from orchestrator.saga.model import SagaId
+from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.sagalog.records import NewSaga, SagaFilter, SagaRecord, Started
 
 BATCH_MAX = 1000
@@ -116,7 +116,8 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         saga_id = checks.saga_id(request.saga_id)
         await self._reader.request_cancel(saga_id, reason)
         record = await self._existing(request.saga_id)
-        if record.terminal and record.cancel_reason is None:
+        # Asked again, a cancellation that worked is no error; one that came too late is.
+        if record.terminal and (record.cancel_reason is None or record.state == SagaState.COMPLETED):
             raise WrongState(f"saga {saga_id} is {record.state}; only a saga that has not ended can be cancelled")
         return saga_pb2.CancelSagaResponse(saga=conversion.saga(record))
 

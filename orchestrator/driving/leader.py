@@ -169,6 +169,7 @@ class Term:
         self._room = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._gap_known = False
+        self._underway = asyncio.Event()
 
     @property
     def epoch(self) -> Epoch:
@@ -191,12 +192,17 @@ class Term:
             group.create_task(self._log.run())
             group.create_task(self._recover())
             group.create_task(self._admit())
-            group.create_task(self._log.listen(self.wake))
+            group.create_task(self._listen())
             group.create_task(self._prove())
 
     def _vouched(self) -> bool:
         """Whether a call may start: the lease is held, or the fence has just proven the epoch."""
         return self._mandate.vouched() or self._clocks.boottime_s() - self._log.proven_at_s < PROOF_FRESH_S
+
+    async def _listen(self) -> None:
+        """Hear of new work; not before the first sagas are driven, since a connection takes time to make."""
+        await self._underway.wait()
+        await self._log.listen(self.wake)
 
     def _called(self) -> None:
         """The first call of the term has ended: the shard is served again."""
@@ -226,6 +232,7 @@ class Term:
             self._taken_up = _unbegun(self._taken_up)
             page = await anext(pages, None)
             if page is None:
+                self._underway.set()
                 return
             for stored in page:
                 if stored.id not in self._taken_up:
@@ -233,6 +240,7 @@ class Term:
                     await self._take_up(stored, self._taken_up)
                     self._recovered += 1
                     self._metrics.recovered_sagas.inc()
+            self._underway.set()
 
     async def _admit(self) -> None:
         """Take up pending sagas and cancellations, whenever there may be some and there is room."""
