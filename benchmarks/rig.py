@@ -15,9 +15,10 @@ from pathlib import Path
 import grpc
 
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
-from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
+from orchestrator.driving.leader import Leader
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
+from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.embedded.loopback import free_ports
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import Process, inherited_environment
@@ -70,7 +71,7 @@ class Rig:
         self._participants = GrpcParticipants(self.registry.codec, calls, self.metrics)
         settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=500, poll_interval_s=1.0)
         clocks = Clocks(lambda: datetime.now(UTC), boottime_s, random.random)
-        self._leader = Leader(self._log, self.registry, self._participants, settings, clocks, self.metrics)
+        self._leader = Leader(self._log, Means(self.registry, self._participants, settings, clocks, self.metrics))
 
     async def lead_until_finished(self, sagas: int) -> None:
         """Lead one term until so many sagas have completed."""

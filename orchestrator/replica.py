@@ -23,9 +23,10 @@ from orchestrator.dashboard.http import HttpEndpoint
 from orchestrator.dashboard.readiness import Readiness
 from orchestrator.driving.folder import apply_folder
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
-from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
+from orchestrator.driving.leader import Leader
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
+from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.victory import Cause, Ending, Hooks
@@ -70,8 +71,7 @@ class Replica:
         self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
         clocks = Clocks(lambda: datetime.now(UTC), boottime_s, random.random)
         self._watcher = Watcher(self._reader)
-        self._leader = Leader(
-            self._saga_log,
+        means = Means(
             self._registry,
             self._participants,
             _leader_settings(settings),
@@ -79,6 +79,7 @@ class Replica:
             metrics,
             written=self._watcher.nudge,
         )
+        self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
         self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
         self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)

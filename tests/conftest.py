@@ -22,10 +22,15 @@ _database_numbers = itertools.count(1)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test with the name of its folder, so that `pytest -m unit` selects tests/unit."""
+    """Mark every test with the name of its folder, so that `pytest -m unit` selects tests/unit; the fast ones first."""
     for item in items:
-        if item.path.is_relative_to(_TESTS) and (level := item.path.relative_to(_TESTS).parts[0]) in _LEVELS:
+        if (level := _level(item)) in _LEVELS:
             item.add_marker(level)
+    items.sort(key=lambda item: _LEVELS.index(_level(item)) if _level(item) in _LEVELS else len(_LEVELS))
+
+
+def _level(item: pytest.Item) -> str:
+    return item.path.relative_to(_TESTS).parts[0] if item.path.is_relative_to(_TESTS) else ""
 
 
 @pytest.fixture(scope="session")

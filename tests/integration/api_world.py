@@ -20,10 +20,11 @@ from grpc_status import rpc_status
 
 from orchestrator.api.server import ApiParts, ApiServer, ApiSettings
 from orchestrator.api.watcher import Watcher
-from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
+from orchestrator.driving.leader import Leader
 from orchestrator.driving.port import Invocation
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
+from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.leadership.board import Holder
 from orchestrator.leadership.port import LeaseId, Member
 from orchestrator.leadership.victory import View
@@ -342,4 +343,4 @@ def a_leader(settings: LogSettings, registry: Registry, participants: ObedientPa
     """A leader that waits to be told to lead."""
     bounds = LeaderSettings(shard=0, sagas_max=1000, recovery_page=100, poll_interval_s=0.2)
     clocks = Clocks(lambda: datetime.now(UTC), lambda: time.clock_gettime(time.CLOCK_BOOTTIME), random.random)
-    return Leader(PostgresSagaLog(settings, metrics), registry, participants, bounds, clocks, metrics)
+    return Leader(PostgresSagaLog(settings, metrics), Means(registry, participants, bounds, clocks, metrics))

@@ -13,9 +13,10 @@ from uuid import UUID
 import pytest
 
 from orchestrator.driving.driver import Driven, Driver, Surroundings
-from orchestrator.driving.leader import Clocks, Leader, LeaderSettings
+from orchestrator.driving.leader import Leader
 from orchestrator.driving.port import Invocation
 from orchestrator.driving.registry import Compiled, Registry
+from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.errors import Fenced, NotFound, Resign
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event, Status
@@ -98,7 +99,7 @@ def store() -> MemorySagaLog:
 def leader(store: MemorySagaLog, participants: Participants, sagas_max: int = 100) -> Leader:
     settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=10, poll_interval_s=0.05)
     clocks = Clocks(lambda: datetime.now(UTC), time.monotonic, lambda: 0.5)
-    return Leader(store, Definitions(), participants, settings, clocks, Metrics("test", "r1"))
+    return Leader(store, Means(Definitions(), participants, settings, clocks, Metrics("test", "r1")))
 
 
 @asynccontextmanager
