@@ -149,10 +149,10 @@ class Replica:
                 for migration in await asyncio.to_thread(migrate, self._settings.dsn):
                     log.info("migrated", number=migration.number, name=migration.name)
                 self._migrated.set()
-            except psycopg.OperationalError as error:
+            except psycopg.Error as error:
                 if str(error) != said:
                     said = str(error)
-                    log.warning("waiting_for_postgres", error=said.strip())
+                    log.warning("cannot_migrate", error=said.strip(), reaction="trying again")
                 await asyncio.sleep(MIGRATE_AGAIN_S)
 
     async def _look_around(self) -> None:

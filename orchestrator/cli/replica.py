@@ -45,3 +45,15 @@ def replica() -> None:
     except (BatonError, OSError) as error:
         print(f"baton replica: {error}", file=sys.stderr)
         raise typer.Exit(BAD_CONFIGURATION) from None
+    except ExceptionGroup as group:
+        # One of the replica's parts cannot work: the schema is that of a later release, say.
+        refusals = group.subgroup(BatonError)
+        if refusals is None:
+            raise
+        print(f"baton replica: {_first(refusals)}", file=sys.stderr)
+        raise typer.Exit(BAD_CONFIGURATION) from None
+
+
+def _first(group: ExceptionGroup[BatonError]) -> BatonError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error
