@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from orchestrator.errors import BatonError
 
 # What sysexits.h calls a wrong configuration.
 BAD_CONFIGURATION = 78
@@ -55,5 +59,6 @@ def replica() -> None:
 
 
 def _first(group: ExceptionGroup[BatonError]) -> BatonError:
+    """One error of a group; the others are cancellations, or the same again."""
     error = group.exceptions[0]
     return _first(error) if isinstance(error, ExceptionGroup) else error
