@@ -96,7 +96,10 @@ class Replica:
         )
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; hand leadership over at once then, and end."""
+        """Serve until SIGTERM or SIGINT; hand leadership over at once then, and return.
+
+        The API's port is open still, and sends callers to other replicas: end the process.
+        """
         settings = self._settings
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -124,7 +127,7 @@ class Replica:
                 log.info("replica_stops", replica=settings.replica)
                 # Leadership first: another replica drives on while this one says goodbye to its callers.
                 await self._leadership.close()
-                await self._api.stop(API_GRACE_S)
+                await self._api.drain(API_GRACE_S)
                 for part in parts:
                     part.cancel()
         finally:

@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from orchestrator.api.cluster_service import ClusterService
 from orchestrator.api.definition_service import DefinitionService
+from orchestrator.api.doorway import Doorway
 from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
 from orchestrator.api.starts import Starts
@@ -63,7 +64,10 @@ class ApiServer:
         self._watcher = parts.watcher
         self._health = health.HealthServicer()
         options = _options(settings.message_bytes_max)
-        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=CALLS_MAX)
+        self._doorway = Doorway()
+        self._server = grpc.aio.server(
+            interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
+        )
         starts = Starts(parts.registry, parts.intake, settings.input_bytes_max)
         sagas = SagaService(starts, parts.reader, parts.watcher, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
@@ -88,15 +92,21 @@ class ApiServer:
         await self._report(serving=True)
         return port
 
-    async def stop(self, grace_s: float) -> None:
-        """Refuse new calls, let those under way end for at most `grace_s` seconds, and close the port.
+    async def drain(self, grace_s: float) -> None:
+        """Send new calls to other replicas, and let those under way end for at most `grace_s` seconds.
 
-        Callers that wait for sagas are answered at once with the state there is; the others end by themselves.
+        Callers that wait for sagas are answered at once with the state there is. The port stays open until the process
+        ends, so that no call meets a server that is half stopped.
         """
         self.serving = False
         await self._report(serving=False)
         self._watcher.close()
-        await self._server.stop(grace_s)
+        await self._doorway.close(grace_s)
+
+    async def stop(self, grace_s: float) -> None:
+        """Drain, and close the port."""
+        await self.drain(grace_s)
+        await self._server.stop(None)
 
     async def _report(self, *, serving: bool) -> None:
         answer = health_pb2.HealthCheckResponse

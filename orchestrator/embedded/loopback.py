@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 from collections.abc import Iterable, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
@@ -103,5 +104,5 @@ def http_get(url: str, timeout_s: float = 1.0) -> bytes | None:
     try:
         with _direct.open(url, timeout=timeout_s) as reply:
             return bytes(reply.read())
-    except (URLError, OSError):
+    except (URLError, HTTPException, OSError):  # the server may end in the middle of its answer
         return None
