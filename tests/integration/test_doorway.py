@@ -1,0 +1,55 @@
+"""A replica that ends: what is under way is finished, and what is new is sent to another replica."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import grpc.aio
+
+from orchestrator.api.doorway import Doorway
+
+
+async def test_a_closed_doorway_finishes_the_old_and_refuses_the_new() -> None:
+    inside, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: bytes, context: object) -> bytes:
+        inside.set()
+        await release.wait()
+        return request
+
+    doorway = Doorway()
+    server = grpc.aio.server(interceptors=(doorway,))
+    method = grpc.unary_unary_rpc_method_handler(slow)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.S", {"Do": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/t.S/Do")
+            old = asyncio.ensure_future(call(b"old", timeout=10))
+            await inside.wait()
+            closing = asyncio.create_task(doorway.close(grace_s=10))
+            await asyncio.sleep(0)
+            try:
+                await call(b"new", timeout=10)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE
+            else:
+                raise AssertionError("a new call was let in")
+            assert not closing.done()
+            release.set()
+            assert await old == b"old"
+            await asyncio.wait_for(closing, 10)
+    finally:
+        await server.stop(None)
+
+
+async def test_a_call_that_does_not_end_is_not_waited_for_longer_than_the_grace() -> None:
+    doorway = Doorway()
+    doorway._inside = 1
+    doorway._empty.clear()
+    began_s = time.monotonic()
+    await doorway.close(grace_s=0.05)
+    assert 0.04 < time.monotonic() - began_s < 5
