@@ -7,6 +7,7 @@ import time
 
 import grpc
 import grpc.aio
+import pytest
 
 from orchestrator.api.doorway import Doorway
 
@@ -32,12 +33,9 @@ async def test_a_closed_doorway_finishes_the_old_and_refuses_the_new() -> None:
             await inside.wait()
             closing = asyncio.create_task(doorway.close(grace_s=10))
             await asyncio.sleep(0)
-            try:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call(b"new", timeout=10)
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.UNAVAILABLE
-            else:
-                raise AssertionError("a new call was let in")
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
             assert not closing.done()
             release.set()
             assert await old == b"old"
