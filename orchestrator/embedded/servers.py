@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
-class Server(Process):
+class Server(Process, ABC):
     """A process of Baton's own that serves gRPC at `address` (host:port).
 
     While `watched` is true, the cluster starts it again whenever it has ended.
@@ -56,9 +57,9 @@ class Server(Process):
         super().__init__(name, argv, {**surroundings, **env}, log_path)
         self._channel: grpc.aio.Channel | None = None
 
+    @abstractmethod
     async def ready(self) -> bool:
         """Whether it serves calls now. Takes a second at the most."""
-        raise NotImplementedError
 
     def channel(self) -> grpc.aio.Channel:
         """A channel to the server, which reconnects by itself; closed by `close`. Call it in one event loop only."""
