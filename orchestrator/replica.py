@@ -155,7 +155,8 @@ class Replica:
             except psycopg.Error as error:
                 if str(error) != said:
                     said = str(error)
-                    log.warning("cannot_migrate", error=said.strip(), reaction="trying again")
+                    away = isinstance(error, psycopg.OperationalError)
+                    log.warning("waiting_for_postgres" if away else "cannot_migrate", error=said.strip())
                 await asyncio.sleep(MIGRATE_AGAIN_S)
 
     async def _look_around(self) -> None:
