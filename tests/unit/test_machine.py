@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import CorruptLog, InvariantError
@@ -239,18 +239,21 @@ def test_a_compensating_saga_is_not_cancelled_a_second_time() -> None:
 outcomes = st.lists(st.sampled_from([OK, NO, LOST]), min_size=1, max_size=40)
 
 
+@example(steps=[True], script=[OK], cancel_at=1, failover_at=1)
 @given(
     steps=st.lists(st.booleans(), min_size=1, max_size=5),
     script=outcomes,
     cancel_at=st.integers(0, 40),
     failover_at=st.integers(0, 40),
 )
+@settings(max_examples=300)
 def test_any_outcomes_keep_the_promises_of_a_saga(
     steps: list[bool], script: list[Outcome], cancel_at: int, failover_at: int
 ) -> None:
     """Driven to its end: the state is the fold of the log, and what may have happened was undone, in reverse order."""
     saga = new_saga(*steps)
-    start, log, called = saga, [], set()
+    start = saga
+    log: list[Event] = []
     for turn in range(200):
         epoch = Epoch(EPOCH + (turn >= failover_at))
         command = next_command(saga, epoch)
@@ -259,8 +262,6 @@ def test_any_outcomes_keep_the_promises_of_a_saga(
         outcome: Outcome = Ready()
         if isinstance(command, Call):
             outcome = script[turn % len(script)] if turn < 150 else OK
-            if command.kind is Kind.ACTION:
-                called.add(command.position)
         saga, events = decide(saga, outcome, moment(epoch), "stop" if turn >= cancel_at else None)
         log += events
     assert saga.state.terminal
@@ -272,7 +273,9 @@ def test_any_outcomes_keep_the_promises_of_a_saga(
         assert handled == ()
     else:
         owed = {p for p in saga.executed if steps[p - 1]}
-        assert owed <= set(handled) <= called
+        # Not what was called here: a leader before a failover may have called whatever it intended.
+        intended = {e.position for e in log if e.status is Status.EXECUTING}
+        assert owed <= set(handled) <= intended
         in_order = [e.position for e in log if e.status in (Status.COMPENSATED, Status.COMPENSATION_FAILED)]
         assert in_order == sorted(in_order, reverse=True)
         assert (saga.state is SagaState.FAILED) == bool(saga.uncompensated)
