@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from orchestrator.demo.audit import judge
-from orchestrator.demo.evidence import Circumstances, Gap
+from orchestrator.audit.evidence import Circumstances, Gap
+from orchestrator.audit.gauge import Gauge, now
+from orchestrator.audit.judge import judge
+from orchestrator.audit.ledgers import load_evidence
 from orchestrator.demo.faults import strike
 from orchestrator.demo.feed import Feed, SagaStarter
-from orchestrator.demo.gauge import Gauge, now
-from orchestrator.demo.ledgers import load_evidence
 from orchestrator.demo.live import Screen
 from orchestrator.demo.orders import OrderBook, OrdersUnreadable, read_orders
 from orchestrator.demo.report import print_book, print_result

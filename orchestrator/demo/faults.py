@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orchestrator.demo.evidence import Gap
+from orchestrator.audit.evidence import Gap
+from orchestrator.audit.gauge import Gauge, now
 from orchestrator.demo.feed import Feed
-from orchestrator.demo.gauge import Gauge, now
 from orchestrator.embedded.cluster import Cluster, Leader
 
 # On a machine of its own a killed leader is replaced in some 30 ms and a frozen one in 0.6 s. The bounds leave room for

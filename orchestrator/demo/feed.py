@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestrator.demo.evidence import Acknowledgement
+from orchestrator.audit.evidence import Acknowledgement
 from orchestrator.demo.orders import Invoice
 from orchestrator.errors import BatonError
 from orchestrator.pb.baton.v1 import saga_pb2

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.audit.gauge import Gauge, Picture
 from orchestrator.demo.feed import Feed
-from orchestrator.demo.gauge import Gauge, Picture
 from orchestrator.embedded.cluster import Cluster
 from orchestrator.embedded.servers import Replica
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.demo.audit import Verdict
-from orchestrator.demo.evidence import Evidence
+from orchestrator.audit.evidence import Evidence
+from orchestrator.audit.judge import Verdict
 from orchestrator.demo.feed import Feed
 from orchestrator.demo.orders import InvoiceKind, OrderBook
 

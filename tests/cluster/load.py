@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 
 import orjson
 
+from orchestrator.audit.evidence import Acknowledgement, Gap
+from orchestrator.audit.gauge import Gauge
+from orchestrator.audit.judge import audit
 from orchestrator.cli.client import Client
-from orchestrator.demo.audit import audit
-from orchestrator.demo.evidence import Acknowledgement, Gap
-from orchestrator.demo.gauge import Gauge
 from orchestrator.embedded.cluster import Cluster
 
 RATE = 40.0

@@ -15,7 +15,7 @@ import orjson
 import psycopg
 import pytest
 
-from orchestrator.demo.evidence import Gap
+from orchestrator.audit.evidence import Gap
 from orchestrator.embedded.cluster import Cluster, Leader, in_thread
 from orchestrator.embedded.etcd import EtcdMember
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from orchestrator.audit.evidence import Acknowledgement
+from orchestrator.audit.judge import Verdict, audit
 from orchestrator.cli.client import Client
-from orchestrator.demo.audit import Verdict, audit
-from orchestrator.demo.evidence import Acknowledgement
 from orchestrator.embedded.cluster import Cluster
 from orchestrator.pb.baton.v1 import saga_pb2
 

@@ -8,8 +8,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from orchestrator.demo.audit import audit
-from orchestrator.demo.evidence import Acknowledgement
+from orchestrator.audit.evidence import Acknowledgement
+from orchestrator.audit.judge import audit
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.sagalog.migrate import migrate
 from participants import inventory, payment

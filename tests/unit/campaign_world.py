@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 from orchestrator.leadership.campaign import Campaign
 from orchestrator.leadership.keys import Keys
@@ -14,51 +12,12 @@ from orchestrator.leadership.memory import MemoryCoordinator, MemoryRenewal, Mem
 from orchestrator.leadership.port import Entry, Member, World
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks, Victory
+from orchestrator.simulation.clock import now_s
 
-T = TypeVar("T")
 KEYS = Keys("test", 0)
 TTL_S = 2
 # Longer than any backoff and any lease, shorter than anything that waits for ever.
 SOON_S = 10.0
-
-
-class _JumpingSelector(selectors.SelectSelector):
-    """Instead of waiting for a timer, moves the clock on to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now_s = 1000.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise RuntimeError("everything waits and no timer is set")
-        if not ready and timeout is not None:
-            self.now_s += max(0.0, timeout)
-        return ready
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on virtual time."""
-
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        """The virtual time in seconds."""
-        return self._jumping.now_s
-
-
-def virtually(scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a scenario to its end on virtual time."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(scenario())
-
-
-def now_s() -> float:
-    """The virtual time."""
-    return asyncio.get_running_loop().time()
 
 
 async def eventually(condition: Callable[[], bool], within_s: float = SOON_S) -> float:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.demo.audit import Verdict, judge
-from orchestrator.demo.evidence import (
+from orchestrator.audit.evidence import (
     Acknowledgement,
     Circumstances,
     EffectRow,
@@ -24,6 +23,7 @@ from orchestrator.demo.evidence import (
     StockRow,
     Tombstone,
 )
+from orchestrator.audit.judge import Verdict, judge
 
 START = datetime(2024, 6, 3, 8, 0, tzinfo=UTC)
 DONE, UNDONE, RETURNED, PARKED = "saga-done", "saga-undone", "saga-returned", "saga-parked"

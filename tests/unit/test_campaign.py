@@ -10,8 +10,9 @@ from orchestrator.errors import Fenced, Resign
 from orchestrator.leadership.port import Delete, LeaseId, Member, Put, Txn
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Victory
+from orchestrator.simulation.clock import now_s, virtually
 
-from .campaign_world import KEYS, TTL_S, ClusterWorld, Replica, eventually, now_s, virtually
+from .campaign_world import KEYS, TTL_S, ClusterWorld, Replica, eventually
 
 AT_ONCE_S = 0.05
 

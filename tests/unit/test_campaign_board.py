@@ -9,8 +9,9 @@ from orchestrator.leadership.keys import encode
 from orchestrator.leadership.memory import MemoryCoordinator, MemoryStore
 from orchestrator.leadership.port import NO_LEASE, Delete, LeaseId, Member, Put, Snapshot, Txn
 from orchestrator.leadership.signal import Signal
+from orchestrator.simulation.clock import now_s, virtually
 
-from .campaign_world import KEYS, eventually, now_s, virtually
+from .campaign_world import KEYS, eventually
 
 ME = Member("a", "a-1", "a:7490", "a:7400", "a:7480", 1, "1")
 OTHER = Member("b", "b-1", "b:7490", "b:7400", "b:7480", 1, "1")

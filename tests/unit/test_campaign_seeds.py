@@ -14,8 +14,9 @@ from orchestrator.leadership.errors import OutcomeUnknown
 from orchestrator.leadership.memory import MemoryCoordinator, MemoryStore
 from orchestrator.leadership.port import LeaseId, Txn, TxnResult
 from orchestrator.leadership.verdict import Verdict
+from orchestrator.simulation.clock import now_s, virtually
 
-from .campaign_world import KEYS, ClusterWorld, Replica, eventually, now_s, virtually
+from .campaign_world import KEYS, ClusterWorld, Replica, eventually
 
 FAULTS = 40
 CALM_S = 15.0

@@ -12,7 +12,7 @@ import psycopg
 import yaml
 from psycopg import sql
 
-from orchestrator.demo.evidence import (
+from orchestrator.audit.evidence import (
     EffectRow,
     EpochRow,
     Evidence,

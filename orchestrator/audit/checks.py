@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 
-from orchestrator.demo.evidence import Circumstances, EffectRow, Evidence, SagaRow, StepShape
-from orchestrator.demo.finding import Finding, Offence
+from orchestrator.audit.evidence import Circumstances, EffectRow, Evidence, SagaRow, StepShape
+from orchestrator.audit.finding import Finding, Offence
 
 _ENDED = frozenset({"COMPLETED", "COMPENSATED"})
 _INTENT = {"action": "executing", "compensation": "compensating"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from orchestrator.demo.evidence import Evidence, Money, StockRow
-from orchestrator.demo.finding import Finding, Offence
+from orchestrator.audit.evidence import Evidence, Money, StockRow
+from orchestrator.audit.finding import Finding, Offence
 
 # By what an entry of the ledger changes the pieces in stock, or the money of the shop.
 _PIECES = {"reserve": -1, "release": 1, "restock": 1, "undo_restock": -1}

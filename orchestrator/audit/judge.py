@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from orchestrator.demo.balances import balances_agree
-from orchestrator.demo.checks import (
+from orchestrator.audit.balances import balances_agree
+from orchestrator.audit.checks import (
     acknowledged_once,
     all_or_nothing,
     changes_have_causes,
@@ -28,9 +28,9 @@ from orchestrator.demo.checks import (
     one_effect_a_key,
     terminal_or_parked,
 )
-from orchestrator.demo.evidence import Acknowledgement, Circumstances, Evidence, Gap
-from orchestrator.demo.finding import Finding
-from orchestrator.demo.ledgers import load_evidence
+from orchestrator.audit.evidence import Acknowledgement, Circumstances, Evidence, Gap
+from orchestrator.audit.finding import Finding
+from orchestrator.audit.ledgers import load_evidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import psycopg
 
-from orchestrator.demo.ledgers import query
+from orchestrator.audit.ledgers import query
 from orchestrator.errors import InvariantError, LogUnavailable
 
 _CONNECT_TIMEOUT_S = 10
@@ -83,7 +83,7 @@ class Gauge:
             self._dsn,
             autocommit=True,
             connect_timeout=_CONNECT_TIMEOUT_S,
-            application_name="baton-demo",
+            application_name="baton-gauge",
             options="-c statement_timeout=10000",
         )
         return self
