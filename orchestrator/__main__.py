@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from orchestrator.cli import cluster, definition, demo, replica, saga
+from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.migrate import migrate
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app.add_typer(saga.app, name="saga")
 app.add_typer(definition.app, name="definition")
 app.add_typer(cluster.app, name="cluster")
 app.command("migrate")(migrate)
+app.command("failpoints")(failpoints)
 replica.register(app)
 demo.register(app)
 

@@ -10,6 +10,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.failpoints.terms import BadTerms, parse_all
+
 
 class Settings(BaseSettings):
     """Settings of one replica, read from the environment with the prefix `BATON_`.
@@ -99,6 +101,12 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("console", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
+    failpoints: str = Field(
+        "",
+        description="For drills alone: failpoints to arm, as `name=terms; name=terms`; `on` arms none. When set, the "
+        "HTTP port, which asks nobody who he is, lets everybody arm more.",
+    )
+
     @field_validator("etcd_endpoints")
     @classmethod
     def _endpoints(cls, value: str) -> str:
@@ -110,6 +118,15 @@ class Settings(BaseSettings):
     @classmethod
     def _address(cls, value: str) -> str:
         _require_address(value, allow_empty=True)
+        return value
+
+    @field_validator("failpoints")
+    @classmethod
+    def _failpoints(cls, value: str) -> str:
+        try:
+            parse_all(value)
+        except BadTerms as error:
+            raise ValueError(str(error)) from None
         return value
 
     @model_validator(mode="after")

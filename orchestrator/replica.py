@@ -28,6 +28,7 @@ from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
+from orchestrator.failpoints.armed import arm_all
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.victory import Cause, Ending, Hooks
 from orchestrator.sagalog.definitions import PostgresDefinitions
@@ -56,6 +57,8 @@ class Replica:
     """
 
     def __init__(self, settings: Settings) -> None:
+        if settings.failpoints:
+            arm_all(settings.failpoints)
         self._settings = settings
         self._metrics = metrics = Metrics(settings.cluster, settings.replica)
         self._migrated = asyncio.Event()
@@ -93,6 +96,7 @@ class Replica:
             self._readiness.complaint,
             self._readiness.waiting_for,
             self._census.latest,
+            drills=bool(settings.failpoints),
         )
 
     async def run(self) -> None:

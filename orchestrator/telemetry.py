@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 _FAST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _SLOW_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -129,6 +130,19 @@ def sagas_by_state(counts: dict[tuple[str, str], int]) -> GaugeMetricFamily:
     )
     for (definition, state), count in sorted(counts.items()):
         family.add_metric([definition, state], count)
+    return family
+
+
+def failpoints_armed(count: int) -> GaugeMetricFamily:
+    """The gauge of failpoints that are armed; only a replica that drills has it."""
+    return GaugeMetricFamily("baton_failpoints_armed", "Failpoints that are armed: this is a drill.", value=count)
+
+
+def failpoints_struck(counts: Mapping[str, int]) -> CounterMetricFamily:
+    """The counter of strikes by failpoint; only a replica that drills has it."""
+    family = CounterMetricFamily("baton_failpoint_strikes", "Strikes of a failpoint.", labels=["failpoint"])
+    for failpoint, count in sorted(counts.items()):
+        family.add_metric([failpoint], count)
     return family
 
 

@@ -11,19 +11,23 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
+from orchestrator.dashboard import failpoints
 from orchestrator.errors import BatonError
 from orchestrator.telemetry import Metrics, sagas_by_state
 
 _REQUESTS_MAX = 16
 _REQUEST_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 5.0
+_BODY_BYTES_MAX = 4096
 
 # Sagas by definition and state.
 Counts = dict[tuple[str, str], int]
@@ -38,7 +42,7 @@ class HttpEndpoint:
 
     `healthy` answers None while the process is alive, else what is wrong with it; `waiting_for` names what the replica
     still waits for, nothing once it is ready; `counts` gives the sagas as they were counted last. All three are called
-    from other threads and must not block.
+    from other threads and must not block. With `drills`, whoever reaches the port may arm failpoints.
     """
 
     def __init__(
@@ -48,12 +52,17 @@ class HttpEndpoint:
         healthy: Callable[[], str | None],
         waiting_for: Callable[[], tuple[str, ...]],
         counts: Callable[[], Counts],
+        *,
+        drills: bool = False,
     ) -> None:
         self._listen = listen
         self._metrics = metrics
         self._healthy = healthy
         self._waiting_for = waiting_for
-        self._collector = _SagaCounts(counts)
+        self._collectors: list[Collector] = [_SagaCounts(counts)]
+        self._drills = drills
+        if drills:
+            self._collectors.append(failpoints.FailpointCounts())
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -70,7 +79,8 @@ class HttpEndpoint:
             server = _Server(self._listen, self._answer)
         except OSError as error:
             raise CannotListen(f"BATON_HTTP_LISTEN: cannot listen on {self._listen}: {error.strerror}") from error
-        self._metrics.registry.register(self._collector)
+        for collector in self._collectors:
+            self._metrics.registry.register(collector)
         self._server = server
         self._thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="http", daemon=True)
         self._thread.start()
@@ -84,12 +94,18 @@ class HttpEndpoint:
         server.shutdown()
         server.server_close()
         thread.join(_STOP_TIMEOUT_S)
-        self._metrics.registry.unregister(self._collector)
+        for collector in self._collectors:
+            self._metrics.registry.unregister(collector)
 
-    def _answer(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
+    def _answer(self, request: _Request) -> tuple[HTTPStatus, str, bytes]:
+        path = request.path
+        if self._drills and f"{path}/".startswith(f"{failpoints.FOLDER}/"):
+            return failpoints.answer(request.method, path, request.body)
+        if request.method != "GET":
+            return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"nothing here takes that method\n"
         match path:
             case "/metrics":
-                encode, content_type = choose_encoder(accept)
+                encode, content_type = choose_encoder(request.accept)
                 return HTTPStatus.OK, content_type, encode(self._metrics.registry)
             case "/healthz":
                 complaint = self._healthy()
@@ -108,7 +124,7 @@ def _state(good: bool, body: dict[str, Any]) -> tuple[HTTPStatus, str, bytes]:
     return status, "application/json", json.dumps(body).encode() + b"\n"
 
 
-class _SagaCounts:
+class _SagaCounts(Collector):
     """A collector that turns the last counts into the gauge of sagas by state, scrape by scrape."""
 
     def __init__(self, counts: Callable[[], Counts]) -> None:
@@ -123,7 +139,17 @@ class _SagaCounts:
         return [sagas_by_state(self._counts())]
 
 
-_Answer = Callable[[str, str], tuple[HTTPStatus, str, bytes]]
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a client asks; HEAD comes as GET, and the query is cut off the path."""
+
+    method: str
+    path: str
+    accept: str
+    body: bytes
+
+
+_Answer = Callable[[_Request], tuple[HTTPStatus, str, bytes]]
 
 
 class _Server(ThreadingHTTPServer):
@@ -179,18 +205,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer with a body."""
-        self._reply(with_body=True)
+        self._reply("GET", with_body=True)
+
+    def do_PUT(self) -> None:
+        """Arm a failpoint, in drills."""
+        self._reply("PUT", with_body=True)
+
+    def do_DELETE(self) -> None:
+        """Disarm failpoints, in drills."""
+        self._reply("DELETE", with_body=True)
 
     def do_HEAD(self) -> None:
         """Answer with the headers alone."""
-        self._reply(with_body=False)
+        self._reply("GET", with_body=False)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes and probes come every few seconds: they are not logged."""
 
-    def _reply(self, *, with_body: bool) -> None:
+    def _reply(self, method: str, *, with_body: bool) -> None:
         path = self.path.partition("?")[0]
-        status, content_type, body = self.server.answer(path, self.headers.get("Accept", ""))
+        length = self.headers.get("Content-Length", "0")
+        sent = self.rfile.read(min(int(length), _BODY_BYTES_MAX)) if method == "PUT" and length.isdigit() else b""
+        request = _Request(method, path, self.headers.get("Accept", ""), sent)
+        status, content_type, body = self.server.answer(request)
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))

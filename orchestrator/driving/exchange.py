@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
 from orchestrator.pb.baton.participant.v1 import participant_pb2_grpc as pb_grpc
 
@@ -86,14 +88,22 @@ class Exchange:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._outgoing:
+                    if ARMED:
+                        await strike(effects.SEND.before)
                     count = min(len(self._outgoing), BATCH_MAX)
                     await self._stream.write(pb.CallBatch(calls=[self._outgoing.popleft() for _ in range(count)]))
+                    if ARMED:
+                        await strike(effects.SEND.after)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
             self._end(_reason(error))
 
     async def _receive(self) -> None:
         try:
+            if ARMED:
+                await strike(effects.RECEIVE.before)
             while isinstance(batch := await self._stream.read(), pb.ReplyBatch):
+                if ARMED:
+                    await strike(effects.RECEIVE.after)
                 for reply in batch.replies:
                     future = self._open.get(reply.id)
                     if future is not None and not future.done():
@@ -122,7 +132,11 @@ async def open_exchange(channel: grpc.aio.Channel, timeout_s: float) -> Exchange
     stream = pb_grpc.ParticipantServiceStub(channel).Exchange()
     try:
         async with asyncio.timeout(timeout_s):
+            if ARMED:
+                await strike(effects.OPEN.before)
             await stream.initial_metadata()
+            if ARMED:
+                await strike(effects.OPEN.after)
             # An answer without a stream behind it: the status says why.
             if stream.done():
                 code = await stream.code()

@@ -15,6 +15,8 @@ from orchestrator.driving.codec import MethodCodec, WrongType
 from orchestrator.driving.exchange import Exchange, ExchangeLost, NotOffered, open_exchange
 from orchestrator.driving.port import Invocation
 from orchestrator.driving.status_table import BY_NUMBER, is_refusal
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.model import Kind
@@ -29,6 +31,7 @@ Outcome = Succeeded | Refused | Unknown
 Codecs = Callable[[str, int, str], MethodCodec]
 
 _KINDS = {Kind.ACTION: pb.CALL_KIND_ACTION, Kind.COMPENSATION: pb.CALL_KIND_COMPENSATION}
+_EFFECTS = {Kind.ACTION: effects.ACTION, Kind.COMPENSATION: effects.COMPENSATION}
 
 log = structlog.get_logger()
 
@@ -115,9 +118,17 @@ class _Line:
             self._in_flight.inc()
             try:
                 exchange = await self._ready_exchange()
+                if ARMED:
+                    await strike(_EFFECTS[invocation.kind].before)
                 if exchange is not None:
-                    return await self._multiplexed(exchange, invocation, request)
-                return await self._unary(invocation, request)
+                    answer = await self._multiplexed(exchange, invocation, request)
+                else:
+                    answer = await self._unary(invocation, request)
+                if ARMED:
+                    await strike(_EFFECTS[invocation.kind].after)
+                return answer
+            except grpc.aio.AioRpcError as error:
+                return error.code(), error.details() or "", b""
             finally:
                 self._in_flight.dec()
 
@@ -171,10 +182,7 @@ class _Line:
         method = self._methods.get(path)
         if method is None:
             method = self._methods[path] = self._channel.unary_unary(path)
-        try:
-            response = await method(request, timeout=invocation.timeout_s, metadata=call_metadata(invocation))
-        except grpc.aio.AioRpcError as error:
-            return error.code(), error.details() or "", b""
+        response = await method(request, timeout=invocation.timeout_s, metadata=call_metadata(invocation))
         return grpc.StatusCode.OK, "", response
 
     async def close(self) -> None:

@@ -20,6 +20,8 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
 from orchestrator.errors import Rejected, Retryable
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
 
 _VERSIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 _MESSAGE_BYTES_MAX = 16_000_000
@@ -66,7 +68,11 @@ async def _resolve(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     try:
+        if ARMED:
+            await strike(effects.RESOLVE.before)
         await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        if ARMED:
+            await strike(effects.RESOLVE.after)
     except (OSError, ValueError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise Rejected(f"{address} does not resolve: {reason}") from None
@@ -164,8 +170,12 @@ class _Conversation:
 
     async def _exchange(self, request: ServerReflectionRequest) -> Any:
         try:
+            if ARMED:
+                await strike(effects.REFLECT.before)
             await self._stream.write(request)
             answer = await self._stream.read()
+            if ARMED:
+                await strike(effects.REFLECT.after)
         except asyncio.InvalidStateError:
             # The call has ended: its status says why.
             answer = grpc.aio.EOF

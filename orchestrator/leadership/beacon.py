@@ -17,6 +17,8 @@ from typing import Any
 import orjson
 import structlog
 
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike_in_thread
 from orchestrator.leadership.pulse import Pulse
 
 # Longest line either side sends, bytes a client may send in all, clients at once.
@@ -126,7 +128,11 @@ class Beacon:
 
     def _accept(self) -> None:
         try:
+            if ARMED:
+                strike_in_thread(effects.ACCEPT.before)
             client, _ = self._listener.accept()
+            if ARMED:
+                strike_in_thread(effects.ACCEPT.after)
         except OSError as error:
             # The client has hung up again, or the process is out of file descriptors: either passes.
             log.warning("beacon could not accept a standby", reason=str(error))
@@ -142,7 +148,11 @@ class Beacon:
 
     def _send(self, client: socket.socket, line: bytes) -> None:
         try:
+            if ARMED:
+                strike_in_thread(effects.BEAT.before)
             complete = client.send(line) == len(line)
+            if ARMED:
+                strike_in_thread(effects.BEAT.after)
         except OSError:
             complete = False
         if not complete:
@@ -150,7 +160,11 @@ class Beacon:
 
     def _discard_input(self, client: socket.socket) -> None:
         try:
+            if ARMED:
+                strike_in_thread(effects.DISCARD.before)
             received = len(client.recv(_RECEIVED_BYTES_MAX))
+            if ARMED:
+                strike_in_thread(effects.DISCARD.after)
         except OSError:
             received = 0
         self._clients[client] += received

@@ -11,6 +11,8 @@ import grpc
 from google.protobuf.message import Message
 
 from orchestrator.errors import InvariantError
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.leadership.errors import CoordinatorAway, CoordinatorRefused, HistoryGone, LeaseGone
 from orchestrator.leadership.etcd_transport import EtcdAccess, Method, Transport, describe, token_refused
 from orchestrator.leadership.port import (
@@ -29,13 +31,13 @@ from orchestrator.leadership.port import (
 )
 from orchestrator.pb.baton.etcd.v1 import etcd_pb2 as pb
 
-RANGE = Method("/etcdserverpb.KV/Range", pb.RangeResponse)
-TXN = Method("/etcdserverpb.KV/Txn", pb.TxnResponse)
-COMPACT = Method("/etcdserverpb.KV/Compact", pb.CompactionResponse)
-GRANT = Method("/etcdserverpb.Lease/LeaseGrant", pb.LeaseGrantResponse)
-REVOKE = Method("/etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeResponse)
-TIME_TO_LIVE = Method("/etcdserverpb.Lease/LeaseTimeToLive", pb.LeaseTimeToLiveResponse)
-WATCH = Method("/etcdserverpb.Watch/Watch", pb.WatchResponse)
+RANGE = Method("/etcdserverpb.KV/Range", pb.RangeResponse, effects.RANGE)
+TXN = Method("/etcdserverpb.KV/Txn", pb.TxnResponse, effects.TXN)
+COMPACT = Method("/etcdserverpb.KV/Compact", pb.CompactionResponse, effects.COMPACT)
+GRANT = Method("/etcdserverpb.Lease/LeaseGrant", pb.LeaseGrantResponse, effects.GRANT)
+REVOKE = Method("/etcdserverpb.Lease/LeaseRevoke", pb.LeaseRevokeResponse, effects.REVOKE)
+TIME_TO_LIVE = Method("/etcdserverpb.Lease/LeaseTimeToLive", pb.LeaseTimeToLiveResponse, effects.TIME_TO_LIVE)
+WATCH = Method("/etcdserverpb.Watch/Watch", pb.WatchResponse, effects.WATCH)
 
 # A watch that was silent for so long is asked for a sign of life, and given up after as long again: a frozen member
 # of etcd would otherwise keep it open, and silent, until TCP gives up.
@@ -139,7 +141,11 @@ class EtcdCoordinator:
             key=prefix.encode(), range_end=_end_of(prefix), start_revision=history.next_revision
         )
         try:
+            if ARMED:
+                await strike(effects.WATCH.before)
             await call.write(pb.WatchRequest(create_request=create))
+            if ARMED:
+                await strike(effects.WATCH.after)
             while True:
                 response = await _read(call)
                 if response.canceled:
@@ -182,6 +188,8 @@ class _History:
 
 async def _read(call: WatchCall) -> pb.WatchResponse:
     """The next response. Raises _WatchEnded on the stream's end, and when the member shows no sign of life."""
+    if ARMED:
+        await strike(effects.WATCH_READ.before)
     reading = asyncio.ensure_future(call.read())
     try:
         done, _ = await asyncio.wait({reading}, timeout=_WATCH_SILENCE_S)
@@ -193,6 +201,8 @@ async def _read(call: WatchCall) -> pb.WatchResponse:
     if not done:
         raise _WatchEnded("no sign of life on the watch")
     response = reading.result()
+    if ARMED:
+        await strike(effects.WATCH_READ.after)
     if not isinstance(response, pb.WatchResponse):
         raise _WatchEnded("the member ended the watch")
     return response

@@ -17,6 +17,9 @@ import grpc
 from google.protobuf.message import Message
 
 from orchestrator.errors import InvariantError
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
+from orchestrator.failpoints.effects import Effect
 from orchestrator.leadership.errors import (
     CoordinatorAway,
     CoordinatorError,
@@ -56,13 +59,14 @@ _AWAY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[Response]):
-    """One of etcd's methods, and what it answers."""
+    """One of etcd's methods, what it answers, and the effect under which it is known."""
 
     path: str
     response: type[Response]
+    effect: Effect
 
 
-AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", pb.AuthenticateResponse)
+AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", pb.AuthenticateResponse, effects.AUTHENTICATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +235,11 @@ class Transport:
             response_deserializer=method.response.FromString,
         )
         try:
+            if ARMED:
+                await strike(method.effect.before)
             response: Response = await call(request, timeout=self._access.call_timeout_s, metadata=metadata)
+            if ARMED:
+                await strike(method.effect.after)
         except grpc.aio.AioRpcError as error:
             if error.code() in _AWAY:
                 self.distrust(endpoint)

@@ -12,6 +12,8 @@ from typing import Self
 
 import structlog
 
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.leadership.beacon import LINE_BYTES_MAX, parse_beat, parse_hello, split_address
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.pulse import Clock, boottime_s
@@ -147,12 +149,22 @@ class _Connection:
     async def open(cls, address: str) -> Self:
         """Connect. Raises OSError, and ValueError for what is no address."""
         host, port = split_address(address)
-        return cls(*await asyncio.open_connection(host, port, limit=LINE_BYTES_MAX))
+        if ARMED:
+            await strike(effects.OBSERVE.before)
+        connection = cls(*await asyncio.open_connection(host, port, limit=LINE_BYTES_MAX))
+        if ARMED:
+            await strike(effects.OBSERVE.after)
+        return connection
 
     async def line(self) -> bytes | None:
         """The next line, None when the stream has ended or sends nonsense. May be cancelled without loss."""
         try:
-            return await self._reader.readuntil(b"\n")
+            if ARMED:
+                await strike(effects.HEAR.before)
+            line = await self._reader.readuntil(b"\n")
+            if ARMED:
+                await strike(effects.HEAR.after)
+            return line
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             return None
 

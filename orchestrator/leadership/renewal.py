@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import grpc
 import structlog
 
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike_in_thread
 from orchestrator.leadership.etcd_transport import (
     AUTHENTICATE,
     CHANNEL_OPTIONS,
@@ -32,7 +34,7 @@ from orchestrator.leadership.lease import Lease
 from orchestrator.leadership.pulse import Clock, Pulse, boottime_s
 from orchestrator.pb.baton.etcd.v1 import etcd_pb2 as pb
 
-KEEP_ALIVE = Method("/etcdserverpb.Lease/LeaseKeepAlive", pb.LeaseKeepAliveResponse)
+KEEP_ALIVE = Method("/etcdserverpb.Lease/LeaseKeepAlive", pb.LeaseKeepAliveResponse, effects.KEEP_ALIVE)
 
 log = structlog.get_logger()
 
@@ -123,6 +125,18 @@ class RenewalThread:
                 self._lease = self._lease.renewed(sent_at_s, ttl_s, self._pace.margin_s)
 
     def _round(self, lease_id: int) -> int | None:
+        """One round of keep-alives; see `_renew`."""
+        if not ARMED:
+            return self._renew(lease_id)
+        try:
+            strike_in_thread(effects.KEEP_ALIVE.before)
+            answer = self._renew(lease_id)
+            strike_in_thread(effects.KEEP_ALIVE.after)
+        except grpc.RpcError:
+            return None
+        return answer
+
+    def _renew(self, lease_id: int) -> int | None:
         """Seconds granted by the first endpoint that renewed; 0 if etcd says that the lease is gone; None: no answer.
 
         A member that has just become etcd's leader may not yet know a lease, so "gone" counts only if no other
@@ -190,7 +204,12 @@ class _Line:
         """A fresh token, or None when this endpoint gives none."""
         request = pb.AuthenticateRequest(name=self._access.user, password=self._access.password)
         try:
-            return self._authenticate(request, timeout=self._timeout_s).token
+            if ARMED:
+                strike_in_thread(effects.AUTHENTICATE.before)
+            token: str = self._authenticate(request, timeout=self._timeout_s).token
+            if ARMED:
+                strike_in_thread(effects.AUTHENTICATE.after)
+            return token
         except grpc.RpcError as error:
             log.warning("etcd lets the lease renewal not in", reason=describe(error))
             return None

@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 
 from orchestrator.errors import LogUnavailable
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
+from orchestrator.sagalog.queries import Statement
 
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 
 
 async def execute(
     connection: psycopg.AsyncConnection,
-    statement: str,
+    statement: Statement,
     timeout_s: float,
     parameters: Mapping[str, Any] | Sequence[Any] | None = None,
 ) -> Cursor:
@@ -31,16 +34,42 @@ async def execute(
     Raises psycopg.Error; an OperationalError after `timeout_s` seconds. The connection is lost then, and also when
     the caller is cancelled.
     """
-    running = asyncio.ensure_future(connection.execute(statement.encode(), parameters))
+    if ARMED:
+        await strike(statement.effect.before)
+    running = asyncio.ensure_future(_run(connection, statement, parameters))
     timer = asyncio.get_running_loop().call_later(timeout_s, sever, connection)
     try:
-        return await asyncio.shield(running)
+        cursor = await asyncio.shield(running)
     except asyncio.CancelledError:
         sever(connection)
         await asyncio.gather(running, return_exceptions=True)
         raise
     finally:
         timer.cancel()
+    if ARMED:
+        await strike(statement.effect.after)
+    return cursor
+
+
+def _run(
+    connection: psycopg.AsyncConnection, statement: Statement, parameters: Mapping[str, Any] | Sequence[Any] | None
+) -> Awaitable[Cursor]:
+    if ARMED and statement.effect.inside in ARMED:
+        return _run_in_halves(connection, statement, parameters)
+    return connection.execute(statement.text, parameters)
+
+
+async def _run_in_halves(
+    connection: psycopg.AsyncConnection, statement: Statement, parameters: Mapping[str, Any] | Sequence[Any] | None
+) -> Cursor:
+    """Have the statement executed, pass its failpoint `inside`, and only then send the message that commits it."""
+    async with connection.pipeline():
+        cursor = await connection.execute(statement.text, parameters)
+        # The first fetch waits for the answer: what was sent is flushed by it, and not yet committed.
+        if await cursor.fetchone() is not None:
+            await cursor.scroll(0, mode="absolute")
+        await strike(statement.effect.inside)
+    return cursor
 
 
 def sever(connection: psycopg.AsyncConnection) -> None:
@@ -63,6 +92,8 @@ async def connect(dsn: str, application: str, timeout_s: float) -> psycopg.Async
     timeout_ms = int(timeout_s * 1000)
     try:
         async with asyncio.timeout(timeout_s):
+            if ARMED:
+                await strike(effects.CONNECT.before)
             connection = await psycopg.AsyncConnection.connect(
                 dsn,
                 autocommit=True,
@@ -77,6 +108,8 @@ async def connect(dsn: str, application: str, timeout_s: float) -> psycopg.Async
             )
             if connection.info.server_version >= 170000:
                 await connection.execute(f"SET transaction_timeout = {timeout_ms}".encode())
+            if ARMED:
+                await strike(effects.CONNECT.after)
     except (TimeoutError, psycopg.Error, OSError) as error:
         reason = str(error).strip() or f"no answer within {timeout_s} s"
         raise LogUnavailable(f"cannot connect to Postgres: {reason}") from error

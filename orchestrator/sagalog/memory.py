@@ -46,7 +46,8 @@ class MemorySagaLog:
         self._etcd_cluster = ""
         self._revision = -1
         self._boottime_s = boottime_s
-        self._listeners: set[asyncio.Event] = set()
+        # Not a set: whoever listens is woken in the order of arrival, the same in every process.
+        self._listeners: dict[asyncio.Event, None] = {}
 
     def insert(self, row: Row) -> None:
         """Store a pending saga, as StartSaga does, and wake whoever listens."""
@@ -70,22 +71,70 @@ class MemorySagaLog:
     async def raise_epoch(self, claim: Claim) -> MemoryTermLog | None:
         """See `SagaLog.raise_epoch`."""
         await self.pause()
-        if claim.etcd_cluster == self._etcd_cluster and self._revision >= claim.revision:
-            return None
-        return self._raised(claim, Epoch(max(self.epoch + 1, claim.revision)))
+        epoch = self.raised(claim)
+        return None if epoch is None else MemoryTermLog(self, epoch, self._boottime_s)
 
     async def raise_epoch_again(self, claim: Claim) -> MemoryTermLog:
         """See `SagaLog.raise_epoch_again`."""
         seen = self.epoch
         await self.pause()
-        if self.epoch != seen:
+        epoch = self.raised(claim, seen)
+        if epoch is None:
             raise Fenced(f"another replica raised the epoch of shard {claim.shard} meanwhile")
-        return self._raised(claim, Epoch(self.epoch + 1))
-
-    def _raised(self, claim: Claim, epoch: Epoch) -> MemoryTermLog:
-        self.epoch, self._etcd_cluster, self._revision = epoch, claim.etcd_cluster, claim.revision
-        self.epochs.append(epoch)
         return MemoryTermLog(self, epoch, self._boottime_s)
+
+    # What the statements do in the moment in which they take effect.
+
+    def raised(self, claim: Claim, seen: Epoch | None = None) -> Epoch | None:
+        """Raise the epoch by the revision of `claim`, or by compare-and-swap on `seen`; None when it is refused."""
+        if seen is None:
+            refused = claim.etcd_cluster == self._etcd_cluster and self._revision >= claim.revision
+        else:
+            refused = self.epoch != seen
+        if refused:
+            return None
+        self.epoch = Epoch(max(self.epoch + 1, claim.revision) if seen is None else seen + 1)
+        self._etcd_cluster, self._revision = claim.etcd_cluster, claim.revision
+        self.epochs.append(self.epoch)
+        return self.epoch
+
+    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event]) -> int:
+        """Store `events` and the state of `saga`; how many of them were not in the log before."""
+        row = self.rows[saga.id]
+        last = row.events[-1].sequence if row.events else 0
+        fresh = [event for event in events if event.sequence > last]
+        row.events.extend(fresh)
+        row.state, row.epoch = saga.state, epoch
+        row.error = saga.failure.message if saga.failure else None
+        return len(fresh)
+
+    def park(self, epoch: Epoch, stored: StoredSaga, reason: str) -> None:
+        """Park a saga whose rows cannot be understood; done before, it changes nothing."""
+        row = self.rows[stored.id]
+        message = f"parked: {reason}"
+        sequence = stored.last_sequence + 1
+        if not row.events or row.events[-1].sequence < sequence:
+            row.events.append(Event(sequence, Status.PARKED, epoch, code="CORRUPT_LOG", message=message))
+        row.state, row.epoch, row.error = SagaState.FAILED, epoch, message
+
+    def unfinished(self, state: SagaState, epoch: Epoch, after: SagaId | None, limit: int) -> list[StoredSaga]:
+        """A page of the recovery scan: the sagas in `state` that `epoch` has not written, behind the id `after`."""
+        rows = (row for row in self._in_state(state) if row.epoch < epoch and (after is None or row.id > after))
+        return [_stored(row) for row in list(rows)[:limit]]
+
+    def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
+        """See `TermLog.pending`."""
+        excluded = frozenset(exclude)
+        rows = [row for row in self._in_state(SagaState.PENDING) if row.id not in excluded]
+        return [_stored(row) for row in rows[:limit]]
+
+    def cancellations(self) -> list[tuple[SagaId, str]]:
+        """See `TermLog.cancellations`."""
+        live = (row for row in self.rows.values() if not row.state.terminal)
+        return [(row.id, row.cancel_reason) for row in live if row.cancel_reason is not None]
+
+    def _in_state(self, state: SagaState) -> Iterable[Row]:
+        return sorted((row for row in self.rows.values() if row.state is state), key=lambda row: row.id)
 
     async def pause(self) -> None:
         """The time that a statement takes. Raises LogUnavailable while the store is away."""
@@ -96,12 +145,12 @@ class MemorySagaLog:
     def subscribe(self) -> asyncio.Event:
         """An event that every notification sets."""
         event = asyncio.Event()
-        self._listeners.add(event)
+        self._listeners[event] = None
         return event
 
     def unsubscribe(self, event: asyncio.Event) -> None:
         """Take back `subscribe`."""
-        self._listeners.discard(event)
+        self._listeners.pop(event, None)
 
 
 class MemoryTermLog:
@@ -126,22 +175,13 @@ class MemoryTermLog:
     async def append(self, saga: Saga, events: Sequence[Event]) -> None:
         """See `TermLog.append`."""
         await self._fence()
-        row = self._store.rows[saga.id]
-        if events and row.events and events[0].sequence <= row.events[-1].sequence:
+        if self._store.write(self._epoch, saga, events) != len(events):
             raise InvariantError(f"row {events[0].sequence} of {saga.id} was in the log before it was written")
-        row.events.extend(events)
-        row.state, row.epoch = saga.state, self._epoch
-        row.error = saga.failure.message if saga.failure else None
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """See `TermLog.park`."""
         await self._fence()
-        row = self._store.rows[stored.id]
-        message = f"parked: {reason}"
-        row.events.append(
-            Event(stored.last_sequence + 1, Status.PARKED, self._epoch, code="CORRUPT_LOG", message=message)
-        )
-        row.state, row.epoch, row.error = SagaState.FAILED, self._epoch, message
+        self._store.park(self._epoch, stored, reason)
 
     async def prove(self) -> None:
         """See `TermLog.prove`."""
@@ -166,8 +206,7 @@ class MemoryTermLog:
             last: SagaId | None = None
             while True:
                 await self._store.pause()
-                rows = (r for r in self._in_state(state) if r.epoch < self._epoch and (last is None or r.id > last))
-                found = [_stored(row) for row in list(rows)[:page]]
+                found = self._store.unfinished(state, self._epoch, last, page)
                 if not found:
                     break
                 yield found
@@ -176,15 +215,12 @@ class MemoryTermLog:
     async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
         """See `TermLog.pending`."""
         await self._store.pause()
-        excluded = set(exclude)
-        rows = [row for row in self._in_state(SagaState.PENDING) if row.id not in excluded]
-        return [_stored(row) for row in rows[:limit]]
+        return self._store.pending(limit, exclude)
 
     async def cancellations(self) -> list[tuple[SagaId, str]]:
         """See `TermLog.cancellations`."""
         await self._store.pause()
-        live = (row for row in self._store.rows.values() if not row.state.terminal)
-        return [(row.id, row.cancel_reason) for row in live if row.cancel_reason is not None]
+        return self._store.cancellations()
 
     async def run(self) -> None:
         """See `TermLog.run`: nothing queues here."""
@@ -203,9 +239,6 @@ class MemoryTermLog:
 
     async def close(self) -> None:
         """See `TermLog.close`."""
-
-    def _in_state(self, state: SagaState) -> Iterable[Row]:
-        return sorted((row for row in self._store.rows.values() if row.state is state), key=lambda row: row.id)
 
 
 def _stored(row: Row) -> StoredSaga:

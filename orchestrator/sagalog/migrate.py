@@ -8,6 +8,8 @@ from importlib.resources import files
 import psycopg
 
 from orchestrator.errors import BatonError
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike_in_thread
 
 # Any number does, as long as all releases of Baton use the same one: it names the lock that migrations take.
 ADVISORY_LOCK = 0x6261746F6E
@@ -43,6 +45,8 @@ def migrate(dsn: str) -> list[Migration]:
     All of it is one transaction under an advisory lock: a second replica waits and then finds nothing to do.
     Raises SchemaTooNew, and psycopg.Error as it comes.
     """
+    if ARMED:
+        strike_in_thread(effects.MIGRATE.before)
     with psycopg.connect(dsn, connect_timeout=10, application_name="baton-migrate") as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
         connection.execute("CREATE SCHEMA IF NOT EXISTS baton")
@@ -63,4 +67,8 @@ def migrate(dsn: str) -> list[Migration]:
             connection.execute(
                 "INSERT INTO baton.migration (number, name) VALUES (%s, %s)", [migration.number, migration.name]
             )
-        return pending
+        if ARMED:
+            strike_in_thread(effects.MIGRATE.inside)
+    if ARMED:
+        strike_in_thread(effects.MIGRATE.after)
+    return pending

@@ -14,12 +14,17 @@ from typing import Any
 import psycopg
 
 from orchestrator.errors import LogUnavailable, Overloaded
+from orchestrator.failpoints import effects
 from orchestrator.sagalog.connection import connect, execute
+from orchestrator.sagalog.queries import Statement
 from orchestrator.sagalog.term import REFUSED_VALUES
 from orchestrator.telemetry import Metrics
 
 WAITING_MAX = 2_000
 _RECONNECT_S = 0.05
+
+# Filters that are not asked for are parameters that are null: only plans made for the values see that.
+_SET_UP = Statement(effects.SET_UP, b"SET plan_cache_mode = force_custom_plan")
 
 Row = tuple[Any, ...]
 
@@ -38,7 +43,7 @@ class Pool:
         self._waiting = 0
         self._closed = False
 
-    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    async def fetch(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """The rows of one statement, which must be fit to be repeated: it is, when its connection was lost.
 
         Raises LogUnavailable, Overloaded when too many wait for a connection, and psycopg's error for a value that
@@ -81,7 +86,7 @@ class Pool:
             self._waiting -= 1
             self._metrics.pool_waiting.set(self._waiting)
 
-    async def _try(self, statement: str, parameters: Mapping[str, Any] | None, timeout_s: float) -> list[Row]:
+    async def _try(self, statement: Statement, parameters: Mapping[str, Any] | None, timeout_s: float) -> list[Row]:
         connection = self._idle.pop() if self._idle else await self._connect(timeout_s)
         try:
             cursor = await execute(connection, statement, timeout_s, parameters)
@@ -102,8 +107,7 @@ class Pool:
         connection = await connect(self._dsn, self._application, max(timeout_s, _RECONNECT_S))
         self._count(1)
         try:
-            # Filters that are not asked for are parameters that are null: only plans made for the values see that.
-            await execute(connection, "SET plan_cache_mode = force_custom_plan", self._timeout_s)
+            await execute(connection, _SET_UP, self._timeout_s)
         except BaseException:
             await connection.close()
             self._count(-1)

@@ -10,16 +10,20 @@ import psycopg
 import structlog
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable
+from orchestrator.failpoints import effects
 from orchestrator.saga.model import Epoch
 from orchestrator.sagalog.connection import connect, execute
 from orchestrator.sagalog.port import Claim
-from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.rehearsal import rehearse
 from orchestrator.sagalog.term import PostgresTermLog, TermSettings
 from orchestrator.telemetry import Metrics
 
 _SQL = load("term.sql")
 _RAISE_TRIES = 20
+
+_NAME = Statement(effects.NAME, b"SELECT set_config('application_name', %s, false)")
+_CHECK = Statement(effects.CHECK, b"SELECT pg_is_in_recovery()")
 
 # The writer's one statement always works by primary key on few rows. Plans made while the tables were empty would
 # scan them for ever: on this connection alone, the planner is told what is good.
@@ -118,9 +122,7 @@ class PostgresSagaLog:
         settings = self._settings
         name = _application(settings.shard, settings.replica)
         try:
-            await execute(
-                prepared.writer, "SELECT set_config('application_name', %s, false)", settings.timeout_s, [name]
-            )
+            await execute(prepared.writer, _NAME, settings.timeout_s, [name])
         except psycopg.Error as error:
             raise LogUnavailable(f"Postgres failed right after the raise to epoch {epoch}: {error}") from error
         term = TermSettings(settings.shard, settings.batch_max, settings.timeout_s, settings.absence_max_s)
@@ -173,7 +175,7 @@ class PostgresSagaLog:
 
     async def _works(self, prepared: _Prepared) -> bool:
         try:
-            cursor = await execute(prepared.writer, "SELECT pg_is_in_recovery()", self._settings.timeout_s)
+            cursor = await execute(prepared.writer, _CHECK, self._settings.timeout_s)
             return await cursor.fetchone() == (False,) and not prepared.reader.closed
         except psycopg.Error:
             return False
@@ -189,8 +191,8 @@ class PostgresSagaLog:
         connection = await connect(self._settings.dsn, application, self._settings.timeout_s)
         try:
             wait_ms = max(1, int(self._settings.fence_wait_max_s * 1000))
-            statements = f"{_WRITER_PLANS}; SET lock_timeout = {wait_ms}"
-            await execute(connection, statements, self._settings.timeout_s)
+            set_up = Statement(effects.SET_UP, f"{_WRITER_PLANS}; SET lock_timeout = {wait_ms}".encode())
+            await execute(connection, set_up, self._settings.timeout_s)
         except psycopg.Error as error:
             await connection.close()
             raise LogUnavailable(f"Postgres failed right after the connect: {error}") from error

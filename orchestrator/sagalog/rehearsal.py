@@ -12,15 +12,17 @@ from uuid import UUID
 
 import psycopg
 
+from orchestrator.failpoints import effects
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
 from orchestrator.sagalog.connection import execute
-from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.rows import append_parameters
 from orchestrator.sagalog.term import scope
 
-_SQL = load("term.sql")
+# The same texts as a term's, so that what is prepared here serves there; but no failpoint of a term strikes a standby.
+_SQL = {name: Statement(effects.REHEARSE, statement.text) for name, statement in load("term.sql").items()}
 
 # No fence has such an epoch, and no saga such a shard: what runs under them finds nothing and writes nothing.
 _NO_EPOCH = Epoch(-1)

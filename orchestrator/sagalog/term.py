@@ -21,11 +21,13 @@ import structlog
 from psycopg.types.numeric import Int4, Int8
 
 from orchestrator.errors import CorruptLog, Fenced, InvariantError, LogUnavailable, Resign
+from orchestrator.failpoints import effects
+from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.connection import execute
 from orchestrator.sagalog.port import StoredSaga
-from orchestrator.sagalog.queries import load
+from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.rows import append_parameters, stored_sagas
 from orchestrator.telemetry import Metrics
 
@@ -173,7 +175,7 @@ class PostgresTermLog:
             self._proven_at_s = sent_s
             return
 
-    async def _execute(self, statement: str, parameters: dict[str, Any]) -> tuple[int, int]:
+    async def _execute(self, statement: Statement, parameters: dict[str, Any]) -> tuple[int, int]:
         cursor = await execute(self._writer, statement, self._settings.timeout_s, parameters)
         row = await cursor.fetchone()
         if row is None:
@@ -261,9 +263,17 @@ class PostgresTermLog:
             try:
                 connection = await self._connect_reader()
                 try:
+                    if ARMED:
+                        await strike(effects.LISTEN.before)
                     await connection.execute(f"LISTEN {WORK_CHANNEL}".encode())
+                    if ARMED:
+                        await strike(effects.LISTEN.after)
                     wake()
+                    if ARMED:
+                        await strike(effects.NOTIFIED.before)
                     async for notification in connection.notifies():
+                        if ARMED:
+                            await strike(effects.NOTIFIED.after)
                         if notification.payload.startswith(f"{self._settings.shard}:"):
                             wake()
                 finally:

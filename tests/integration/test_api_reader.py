@@ -13,15 +13,21 @@ import pytest
 
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.errors import LogUnavailable
+from orchestrator.failpoints import effects
 from orchestrator.saga.ids import saga_id
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import LogSettings
+from orchestrator.sagalog.queries import Statement
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.records import SagaFilter
 from orchestrator.telemetry import Metrics
+
+
+def sql(text: str) -> Statement:
+    return Statement(effects.CHECK, text.encode())
 
 
 @pytest.fixture
@@ -226,13 +232,13 @@ async def test_postgres_away_is_said_in_time() -> None:
 
 async def test_waiting_for_a_free_connection_has_an_end(settings: LogSettings) -> None:
     pool = Pool(settings.dsn, "test", 1, 0.5, Metrics("test", "r1"))
-    busy = asyncio.create_task(pool.fetch("SELECT pg_sleep(10)", {}))
+    busy = asyncio.create_task(pool.fetch(sql("SELECT pg_sleep(10)"), {}))
     try:
         await asyncio.sleep(0)
         with pytest.raises(LogUnavailable):
-            await pool.fetch("SELECT 1", {})
+            await pool.fetch(sql("SELECT 1"), {})
         with pytest.raises(LogUnavailable):
             await busy
-        assert await pool.fetch("SELECT 1", {}) == [(1,)]
+        assert await pool.fetch(sql("SELECT 1"), {}) == [(1,)]
     finally:
         await pool.close()
