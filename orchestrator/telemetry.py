@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 _FAST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -121,6 +121,9 @@ class Metrics:
         self.loop_lag_s = Histogram(
             "baton_loop_lag_seconds", "Lateness of the main loop's beat.", buckets=_FAST_S, registry=registry
         )
+        self.tasks = Gauge("baton_tasks", "Tasks of the main loop, as counted at each scrape.", registry=registry)
+        # Memory, open files and CPU time, under the names that every Prometheus client gives them.
+        ProcessCollector(registry=registry)
 
 
 def sagas_by_state(counts: dict[tuple[str, str], int]) -> GaugeMetricFamily:
