@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.dashboard import http
 from orchestrator.dashboard.http import CannotListen, HttpEndpoint
+from orchestrator.failpoints.armed import ARMED, STRUCK, disarm, strike_in_thread
 from orchestrator.telemetry import Metrics
 
 
@@ -123,3 +124,66 @@ def test_closing_frees_the_port_and_starting_again_works(replica: Replica) -> No
         host, _, port = address.rpartition(":")
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((host, int(port)), timeout=5)
+
+
+@pytest.fixture
+def drilled(replica: Replica) -> Iterator[HttpEndpoint]:
+    endpoint = HttpEndpoint(
+        "127.0.0.1:0",
+        replica.metrics,
+        lambda: replica.complaint,
+        lambda: replica.waiting,
+        lambda: replica.counts,
+        drills=True,
+    )
+    endpoint.start()
+    yield endpoint
+    endpoint.close()
+    disarm()
+    STRUCK.clear()
+
+
+def ask(endpoint: HttpEndpoint, method: str, path: str, body: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(f"http://{endpoint.address}{path}", body.encode() or None, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("path", ["/failpoints", "/failpoints/term.append.before"])
+def test_failpoints_are_unknown_to_a_replica_that_does_not_drill(
+    endpoint: HttpEndpoint, method: str, path: str
+) -> None:
+    status, _ = ask(endpoint, method, path, "exit" if method == "PUT" else "")
+    assert status == 404
+    assert not ARMED
+    assert "failpoint" not in get(endpoint, "/metrics")[1]
+
+
+def test_a_replica_that_drills_has_failpoints_armed_looked_at_and_disarmed(drilled: HttpEndpoint) -> None:
+    status, body = ask(drilled, "PUT", "/failpoints/term.append.before", "30*off->1*log")
+    assert (status, json.loads(body)) == (200, {"armed": "30*off->1*log", "struck": 0})
+    assert list(ARMED) == ["term.append.before"]
+    for _ in range(40):
+        strike_in_thread("term.append.before")
+    everything = json.loads(ask(drilled, "GET", "/failpoints")[1])
+    assert everything["armed"] == {"term.append.before": "30*off->1*log"}
+    assert everything["struck"] == {"term.append.before": 1}
+    assert "etcd.txn.after" in everything["known"]
+    metrics = get(drilled, "/metrics")[1]
+    assert "baton_failpoints_armed 1.0" in metrics
+    assert 'baton_failpoint_strikes_total{failpoint="term.append.before"} 1.0' in metrics
+    assert ask(drilled, "DELETE", "/failpoints") == (200, '{"disarmed": 1}\n')
+    assert not ARMED
+
+
+def test_a_replica_that_drills_refuses_what_makes_no_sense(drilled: HttpEndpoint) -> None:
+    assert ask(drilled, "PUT", "/failpoints/term.append.before", "explode")[0] == 400
+    assert ask(drilled, "PUT", "/failpoints/term.append.before")[0] == 400
+    assert ask(drilled, "PUT", "/failpoints/nothing.such", "exit")[0] == 404
+    assert ask(drilled, "PUT", "/failpoints", "exit")[0] == 405
+    assert ask(drilled, "GET", "/failpointsandmore")[0] == 404
+    assert not ARMED
