@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Self
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable
 from orchestrator.saga.events import Event, Status
@@ -48,6 +50,14 @@ class MemorySagaLog:
         self._boottime_s = boottime_s
         # Not a set: whoever listens is woken in the order of arrival, the same in every process.
         self._listeners: dict[asyncio.Event, None] = {}
+
+    def fork(self) -> Self:
+        """A copy that goes its own way and that nobody listens to."""
+        other = copy(self)
+        other.rows = {saga_id: replace(row, events=row.events.copy()) for saga_id, row in self.rows.items()}
+        other.epochs = self.epochs.copy()
+        other._listeners = {}
+        return other
 
     def insert(self, row: Row) -> None:
         """Store a pending saga, as StartSaga does, and wake whoever listens."""

@@ -1,4 +1,4 @@
-"""A model of the participants: their ledgers and the barrier of participants/barrier.py in memory, on no clock of its own.
+"""A model of the participants: their ledgers, and the barrier of participants/barrier.py, in memory.
 
 One contract suite holds it to what the barrier does on Postgres. `Rules` takes parts of the barrier out, so that a test
 can show that its instrument notices.
