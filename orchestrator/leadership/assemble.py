@@ -10,14 +10,16 @@ from importlib.metadata import version
 from orchestrator.config import Settings, process_id
 from orchestrator.leadership.beacon import Beacon, Hello
 from orchestrator.leadership.campaign import Campaign
+from orchestrator.leadership.companions import Companions
 from orchestrator.leadership.etcd import EtcdCoordinator
 from orchestrator.leadership.etcd_transport import EtcdAccess
 from orchestrator.leadership.keys import Keys
 from orchestrator.leadership.membership import LeaseTerms
-from orchestrator.leadership.observer import Observer, ObserverPace
+from orchestrator.leadership.observer import Observer
 from orchestrator.leadership.pace import Paces
+from orchestrator.leadership.peer import ObserverPace
 from orchestrator.leadership.port import MayCampaign, Member, World
-from orchestrator.leadership.pulse import Pulse
+from orchestrator.leadership.pulse import Pulse, boottime_s
 from orchestrator.leadership.renewal import RenewalPace, RenewalThread
 from orchestrator.leadership.victory import Hooks, Lead, View
 
@@ -60,9 +62,9 @@ class Leadership:
             pid=process_id(),
             version=version("baton"),
         )
-        observer = Observer(
-            ObserverPace(beat_interval_s=settings.beat_interval_s, beat_timeout_s=settings.beat_timeout_s)
-        )
+        pace = ObserverPace(beat_interval_s=settings.beat_interval_s, beat_timeout_s=settings.beat_timeout_s)
+        self._companions = Companions(pace, boottime_s)
+        observer = Observer(pace, companions=self._companions)
         world = World(self._coordinator, self._renewal, observer, may_campaign)
         paces = Paces(lease=LeaseTerms(ttl_s=settings.lease_ttl_s, margin_s=settings.lease_margin_s))
         self.campaign = Campaign(Keys(settings.cluster, settings.shard), self.me, world, lead, paces, hooks)
@@ -87,9 +89,10 @@ class Leadership:
         self._renewal.start()
         try:
             async with asyncio.TaskGroup() as group:
-                beating = group.create_task(self._beat())
+                parts = [group.create_task(part) for part in (self._beat(), self._companions.run(self._others))]
                 await self.campaign.run()
-                beating.cancel()
+                for part in parts:
+                    part.cancel()
         finally:
             # After the key is deleted: a beacon that vanished before would be taken for a crash.
             await asyncio.to_thread(self._beacon.close)
@@ -103,6 +106,9 @@ class Leadership:
     async def close(self) -> None:
         """Hand leadership over, leave the cluster, and make `run` return; see `Campaign.close`."""
         await self.campaign.close()
+
+    def _others(self) -> list[Member]:
+        return [member for member in self.members() if member.replica_id != self.me.replica_id]
 
     async def _beat(self) -> None:
         while True:

@@ -15,7 +15,9 @@ import pytest
 from orchestrator.embedded.loopback import free_ports, release_ports
 from orchestrator.embedded.processes import Process, inherited_environment
 from orchestrator.leadership.beacon import Beacon, Hello, parse_beat, parse_hello
-from orchestrator.leadership.observer import Observer, ObserverPace
+from orchestrator.leadership.companions import Companions
+from orchestrator.leadership.observer import Observer
+from orchestrator.leadership.peer import ObserverPace
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.pulse import Pulse, boottime_s
 from orchestrator.leadership.verdict import Verdict
@@ -137,6 +139,77 @@ async def test_a_leader_that_started_again_is_another_process(host: Host) -> Non
     observer = Observer(PACE)
     async with asyncio.timeout(SOON_S):
         assert await observer.observe(host.member("a", "1")) is Verdict.GONE
+
+
+@asynccontextmanager
+async def accompanied(*members: Member) -> AsyncIterator[Companions]:
+    """Companions that have heard of all these members."""
+    companions = Companions(PACE, boottime_s)
+    keeping = asyncio.ensure_future(companions.run(lambda: members))
+    try:
+        async with asyncio.timeout(SOON_S):
+            while any(companions.last_sign_s(member.incarnation) is None for member in members):
+                await asyncio.sleep(0.001)
+        yield companions
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
+
+
+async def test_a_leader_that_died_before_anybody_observed_it_is_gone_at_once(host: Host) -> None:
+    process = host.start("a", "1")
+    member = host.member("a", "1")
+    async with accompanied(member) as companions:
+        process.kill()
+        verdict, took_s = await verdict_of(asyncio.ensure_future(Observer(PACE, companions=companions).observe(member)))
+
+        assert verdict is Verdict.GONE
+        assert took_s < 0.2
+
+
+async def test_a_leader_that_froze_before_anybody_observed_it_is_frozen(host: Host) -> None:
+    process = host.start("a", "1")
+    member = host.member("a", "1")
+    async with accompanied(member) as companions:
+        process.suspend()
+        verdict, _ = await verdict_of(asyncio.ensure_future(Observer(PACE, companions=companions).observe(member)))
+        process.resume()
+
+        assert verdict is Verdict.FROZEN
+
+
+async def test_a_stream_that_an_observer_gave_back_is_opened_again(host: Host) -> None:
+    process = host.start("a", "1")
+    member = host.member("a", "1")
+    async with accompanied(member) as companions:
+        observer = Observer(PACE, companions=companions)
+        seeing = asyncio.ensure_future(observer.observe(member))
+        done, _ = await asyncio.wait({seeing}, timeout=2 * PACE.beat_timeout_s)
+        assert not done
+        assert companions.last_sign_s("1") is None
+        seeing.cancel()
+        async with asyncio.timeout(SOON_S):
+            while companions.last_sign_s("1") is None:
+                await asyncio.sleep(0.001)
+        process.kill()
+        verdict, _ = await verdict_of(asyncio.ensure_future(observer.observe(member)))
+
+        assert verdict is Verdict.GONE
+
+
+async def test_companions_that_left_are_not_kept(host: Host) -> None:
+    host.start("a", "1")
+    members = [host.member("a", "1")]
+    companions = Companions(PACE, boottime_s)
+    keeping = asyncio.ensure_future(companions.run(lambda: members))
+    async with asyncio.timeout(SOON_S):
+        while companions.last_sign_s("1") is None:
+            await asyncio.sleep(0.001)
+        members.clear()
+        while companions.last_sign_s("1") is not None:
+            await asyncio.sleep(0.001)
+    keeping.cancel()
+    await asyncio.wait({keeping})
 
 
 @contextmanager
