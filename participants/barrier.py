@@ -114,21 +114,19 @@ class Barrier:
             await tx.connection.commit()
             return stored
         if tx.call.kind is Kind.COMPENSATION and not await _something_to_undo(tx):
-            await _commit(tx, Answer(OK))
+            await _commit(tx, Answer(OK), strike)
             return Answer(OK)
         try:
             with _as_current(tx):
                 response = await run()
-            if strike is not None:
-                await strike.before_commit()
             answer = Answer(OK, response=response)
-            await _commit(tx, answer)
+            await _commit(tx, answer, strike)
         except Refusal as refusal:
-            return await _refuse(tx, refusal)
+            return await _refuse(tx, refusal, strike)
         except psycopg.Error as error:
             if tx.connection.broken or not certainly_undone(error):
                 raise
-            return await _refuse(tx, database_refusal(error))
+            return await _refuse(tx, database_refusal(error), strike)
         return answer
 
     async def _claim(self, tx: Transaction) -> Answer | None:
@@ -176,19 +174,23 @@ async def _stored(tx: Transaction, kind: Kind) -> Answer:
     return Answer(code, message, bytes(response), Reason(reason) if reason else None)
 
 
-async def _commit(tx: Transaction, answer: Answer) -> None:
+async def _commit(tx: Transaction, answer: Answer, strike: Strike | None) -> None:
     """Store the answer and the ledger's entries, and commit all of it. Raises psycopg.Error."""
     parameters = {**_parameters(tx.call), "response": answer.response, "effects": Jsonb(tx.effects)}
     await tx.connection.execute(_QUERIES["store"], parameters, prepare=True)
+    if strike is not None:
+        await strike.before_commit()
     await tx.connection.commit()
 
 
-async def _refuse(tx: Transaction, refusal: Refusal) -> Answer:
+async def _refuse(tx: Transaction, refusal: Refusal, strike: Strike | None) -> Answer:
     """Take the effects back. The refusal of an action is stored; that of a compensation may be lifted one day."""
     await tx.connection.rollback()
     answer = refused(refusal)
     if tx.call.kind is Kind.COMPENSATION or refusal.code not in REFUSALS:
         return answer
+    if strike is not None:
+        await strike.before_commit()
     parameters = {
         **_parameters(tx.call),
         "code": answer.code,

@@ -94,7 +94,7 @@ class Strike:
             self._fail()
 
     async def before_commit(self) -> None:
-        """The effect is in the transaction, the commit has not been sent."""
+        """The effect, the tombstone or the refusal is at hand, and its commit has not been sent."""
         if self._fault.crash_before_commit:
             _end_process()
 

@@ -97,6 +97,25 @@ async def test_a_crash_around_the_commit_charges_once(launcher: Launcher, databa
     assert ledger(database) == ["charge", "refund"]
 
 
+async def test_a_crash_before_a_tombstone_is_durable_leaves_none_and_the_next_compensation_does(
+    launcher: Launcher, database: str
+) -> None:
+    faults = orjson.dumps([{"crash_before_commit": True, "kind": "compensation", "times": 1}]).decode()
+    process, port = launcher.start("payment", dsn=database, allow_faults="1", faults=faults)
+    await until_serving(port)
+    refund = payment_pb2.RefundRequest(order_id="o1")
+    async with connected(port, "unary") as client:
+        assert (await client.call(REFUND, refund, compensation("s1"))).name == "UNAVAILABLE"
+    assert await asyncio.to_thread(process.wait, TIMEOUT_S) == KILLED
+
+    _, port = launcher.start("payment", dsn=database)
+    await until_serving(port)
+    async with connected(port, "unary") as client:
+        assert (await client.call(REFUND, refund, compensation("s1", attempt=2))).code == 0
+        assert (await client.call(CHARGE, REQUEST, action("s1"))).name == "FAILED_PRECONDITION"
+    assert ledger(database) == []
+
+
 @pytest.mark.parametrize("form", ["unary", "exchange"])
 async def test_injected_faults_delay_refuse_and_keep_silent(launcher: Launcher, database: str, form: str) -> None:
     _, port = launcher.start("payment", dsn=database, allow_faults="1")
