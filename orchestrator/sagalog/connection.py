@@ -11,13 +11,16 @@ import asyncio
 import os
 import socket
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from orchestrator.errors import LogUnavailable
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike
+from orchestrator.sagalog.hosts import connect_to_any, hosts_of
 from orchestrator.sagalog.queries import Statement
 
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
@@ -31,8 +34,9 @@ async def execute(
 ) -> Cursor:
     """Run one statement; its rows are in memory when this returns.
 
-    Raises psycopg.Error; an OperationalError after `timeout_s` seconds. The connection is lost then, and also when
-    the caller is cancelled.
+    Raises psycopg.Error: an OperationalError after `timeout_s` seconds, and ReadOnlySqlTransaction when the server
+    takes no writes any more, also for a statement that only reads. The connection is lost after the former, and also
+    when the caller is cancelled.
     """
     if ARMED:
         await strike(statement.effect.before)
@@ -48,7 +52,16 @@ async def execute(
         timer.cancel()
     if ARMED:
         await strike(statement.effect.after)
+    if _read_only(connection):
+        # Another server takes the writes now, or will soon: what this one says grows old without anybody noticing.
+        raise psycopg.errors.ReadOnlySqlTransaction("the server has turned read-only: another one has the saga log")
     return cursor
+
+
+def _read_only(connection: psycopg.AsyncConnection) -> bool:
+    """Whether the server has said, at the latest with its last answer, that it takes no writes (Postgres 14)."""
+    said = connection.pgconn.parameter_status
+    return b"on" in (said(b"default_transaction_read_only"), said(b"in_hot_standby"))
 
 
 def _run(
@@ -84,33 +97,46 @@ def sever(connection: psycopg.AsyncConnection) -> None:
 
 
 async def connect(dsn: str, application: str, timeout_s: float) -> psycopg.AsyncConnection:
-    """Open a connection to a Postgres that takes writes, in autocommit. Raises LogUnavailable after `timeout_s`.
+    """Open a connection to a Postgres that takes writes, in autocommit: to the first such host of `dsn`.
 
     A peer that vanishes is noticed by keepalives and by unacknowledged data; the server ends a statement, and a
-    transaction left open, by itself.
+    transaction left open, by itself. Raises LogUnavailable after `timeout_s` seconds, or when every host refuses.
     """
-    timeout_ms = int(timeout_s * 1000)
     try:
         async with asyncio.timeout(timeout_s):
-            if ARMED:
-                await strike(effects.CONNECT.before)
-            connection = await psycopg.AsyncConnection.connect(
-                dsn,
-                autocommit=True,
-                application_name=application[:63],
-                connect_timeout=max(2, int(timeout_s)),
-                target_session_attrs="read-write",
-                keepalives_idle=2,
-                keepalives_interval=1,
-                keepalives_count=3,
-                tcp_user_timeout=timeout_ms,
-                options=f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
-            )
-            if connection.info.server_version >= 170000:
-                await connection.execute(f"SET transaction_timeout = {timeout_ms}".encode())
-            if ARMED:
-                await strike(effects.CONNECT.after)
+            hosts = hosts_of(_conninfo(dsn, application, timeout_s))
+            return await connect_to_any(hosts, partial(_connect_to, timeout_s))
     except (TimeoutError, psycopg.Error, OSError) as error:
         reason = str(error).strip() or f"no answer within {timeout_s} s"
         raise LogUnavailable(f"cannot connect to Postgres: {reason}") from error
+
+
+async def _connect_to(timeout_s: float, host: str) -> psycopg.AsyncConnection:
+    if ARMED:
+        await strike(effects.CONNECT.before)
+    connection = await psycopg.AsyncConnection.connect(host, autocommit=True)
+    try:
+        if connection.info.server_version >= 170000:
+            await connection.execute(f"SET transaction_timeout = {int(timeout_s * 1000)}".encode())
+        if ARMED:
+            await strike(effects.CONNECT.after)
+    except BaseException:
+        sever(connection)
+        await connection.close()
+        raise
     return connection
+
+
+def _conninfo(dsn: str, application: str, timeout_s: float) -> str:
+    timeout_ms = int(timeout_s * 1000)
+    return make_conninfo(
+        dsn,
+        application_name=application[:63],
+        connect_timeout=max(2, int(timeout_s)),
+        target_session_attrs="read-write",
+        keepalives_idle=2,
+        keepalives_interval=1,
+        keepalives_count=3,
+        tcp_user_timeout=timeout_ms,
+        options=f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
+    )

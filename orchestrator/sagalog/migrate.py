@@ -47,7 +47,9 @@ def migrate(dsn: str) -> list[Migration]:
     """
     if ARMED:
         strike_in_thread(effects.MIGRATE.before)
-    with psycopg.connect(dsn, connect_timeout=10, application_name="baton-migrate") as connection:
+    with psycopg.connect(
+        dsn, connect_timeout=10, application_name="baton-migrate", target_session_attrs="read-write"
+    ) as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
         connection.execute("CREATE SCHEMA IF NOT EXISTS baton")
         connection.execute(

@@ -121,4 +121,7 @@ class Pool:
 
 def _passing(error: BaseException) -> bool:
     """Whether it can be better on another connection, a moment later."""
-    return isinstance(error, LogUnavailable | psycopg.OperationalError | psycopg.InterfaceError)
+    return isinstance(
+        error,
+        LogUnavailable | psycopg.OperationalError | psycopg.InterfaceError | psycopg.errors.ReadOnlySqlTransaction,
+    )

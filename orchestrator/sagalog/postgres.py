@@ -16,14 +16,13 @@ from orchestrator.sagalog.connection import connect, execute
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.rehearsal import rehearse
-from orchestrator.sagalog.term import PostgresTermLog, TermSettings
+from orchestrator.sagalog.term import CHECK, PostgresTermLog, TermSettings
 from orchestrator.telemetry import Metrics
 
 _SQL = load("term.sql")
 _RAISE_TRIES = 20
 
 _NAME = Statement(effects.NAME, b"SELECT set_config('application_name', %s, false)")
-_CHECK = Statement(effects.CHECK, b"SELECT pg_is_in_recovery()")
 
 # The writer's one statement always works by primary key on few rows. Plans made while the tables were empty would
 # scan them for ever: on this connection alone, the planner is told what is good.
@@ -112,6 +111,10 @@ class PostgresSagaLog:
             except psycopg.errors.LockNotAvailable:
                 await self._disconnect_older_terms()
                 continue
+            except psycopg.errors.ReadOnlySqlTransaction:
+                # Postgres has failed over since the connection was checked: the new primary is a connect away.
+                await self.close()
+                continue
             return None if row is None else await self._begin(Epoch(row[0]))
         raise LogUnavailable("the fence row stays locked although the writers of older epochs were disconnected")
 
@@ -131,13 +134,16 @@ class PostgresSagaLog:
         )
 
     async def _claim_row(self, query: str, parameters: dict[str, object]) -> tuple[int] | None:
-        """Run a statement of the claim on the prepared writer. Raises LockNotAvailable, LogUnavailable."""
+        """Run a statement of the claim on the prepared writer.
+
+        Raises LockNotAvailable, ReadOnlySqlTransaction, LogUnavailable.
+        """
         if self._prepared is None:
             raise InvariantError("no connection is prepared")
         try:
             cursor = await execute(self._prepared.writer, _SQL[query], self._settings.timeout_s, parameters)
             return await cursor.fetchone()
-        except psycopg.errors.LockNotAvailable:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.ReadOnlySqlTransaction):
             raise
         except psycopg.Error as error:
             await self.close()
@@ -175,10 +181,11 @@ class PostgresSagaLog:
 
     async def _works(self, prepared: _Prepared) -> bool:
         try:
-            cursor = await execute(prepared.writer, _CHECK, self._settings.timeout_s)
-            return await cursor.fetchone() == (False,) and not prepared.reader.closed
+            await execute(prepared.writer, CHECK, self._settings.timeout_s)
+            await execute(prepared.reader, CHECK, self._settings.timeout_s)
         except psycopg.Error:
             return False
+        return True
 
     async def _connect_standby(self) -> psycopg.AsyncConnection:
         """The connection that raises the epoch, and then writes under it."""

@@ -33,6 +33,10 @@ from orchestrator.telemetry import Metrics
 
 _SQL = load("term.sql")
 _RECONNECT_S = 0.1
+_LISTEN_CHECK_S = 1.0
+
+# Whether the connection works; that the server still takes writes, it says with every answer.
+CHECK = Statement(effects.CHECK, b"SELECT 1")
 
 # Whoever stores a saga or a request to cancel one notifies this channel with the payload "<shard>:<what>".
 WORK_CHANNEL = "baton_work"
@@ -271,11 +275,14 @@ class PostgresTermLog:
                     wake()
                     if ARMED:
                         await strike(effects.NOTIFIED.before)
-                    async for notification in connection.notifies():
-                        if ARMED:
-                            await strike(effects.NOTIFIED.after)
-                        if notification.payload.startswith(f"{self._settings.shard}:"):
-                            wake()
+                    while True:
+                        async for notification in connection.notifies(timeout=_LISTEN_CHECK_S):
+                            if ARMED:
+                                await strike(effects.NOTIFIED.after)
+                            if notification.payload.startswith(f"{self._settings.shard}:"):
+                                wake()
+                        # A server that nobody writes to any more is silent as well.
+                        await execute(connection, CHECK, self._settings.timeout_s)
                 finally:
                     await connection.close()
             except (LogUnavailable, psycopg.Error) as error:
