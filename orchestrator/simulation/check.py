@@ -1,0 +1,137 @@
+"""Judges a run: the independent audit on what the models hold, and a few things that only a simulation can see."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+
+from orchestrator.audit.evidence import (
+    Circumstances,
+    EffectRow,
+    EpochRow,
+    Evidence,
+    SagaRow,
+    StepRow,
+    StepShape,
+    Tombstone,
+)
+from orchestrator.audit.finding import Finding
+from orchestrator.audit.judge import Verdict, judge
+from orchestrator.saga.model import SagaId, SagaState
+from orchestrator.simulation.orders import definitions
+from orchestrator.simulation.postgres import Logged
+from orchestrator.simulation.replica import MIDNIGHT
+from orchestrator.simulation.world import CALM_AFTER_S, SimulatedWorld
+
+
+def verdict(world: SimulatedWorld) -> Verdict:
+    """What the audit says of a run: the whole of it, and leadership once more for the calm at its end."""
+    evidence = _evidence(world)
+    told = tuple(world.clients.acknowledged)
+    whole = judge(evidence, Circumstances(told, world.causes))
+    if world.healed_at_s is None:
+        return whole
+    # The beginning that is allowed for may be none: a leader is there already, or comes within the calm's delay.
+    raised = sum(row.at_s > world.healed_at_s + CALM_AFTER_S for row in world.postgres.history.raises)
+    calm = _at(world.healed_at_s + CALM_AFTER_S)
+    quiet = judge(evidence, Circumstances(told, -1 if raised else 0, since=calm)).finding("I8")
+    named = Finding("I8", "leadership does not change once the faults are over", quiet.checked, quiet.offences)
+    return Verdict((*whole.findings, named))
+
+
+def _evidence(world: SimulatedWorld) -> Evidence:
+    history = world.postgres.history
+    requests = {identity: request_id for request_id, identity in history.requests.items()}
+    rows = world.postgres.log.rows.values()
+    return Evidence(
+        sagas=[
+            SagaRow(
+                str(row.id),
+                requests[row.id],
+                0,
+                row.definition,
+                row.version,
+                row.state.value,
+                {"message": row.error} if row.error else None,
+                row.input,
+            )
+            for row in rows
+        ],
+        steps=[_step(world, row) for row in sorted(history.rows, key=lambda row: (row.saga_id, row.event.sequence))],
+        epochs=[EpochRow(0, row.epoch, row.holder, row.cause, _at(row.at_s)) for row in history.raises],
+        definitions={
+            (name, definition.version): tuple(
+                StepShape(step.name, step.compensation is not None) for step in definition.steps
+            )
+            for name, definition in definitions().items()
+        },
+        effects=[
+            EffectRow(
+                name, number, str(effect.saga_id), effect.step, effect.kind.value, effect.epoch, {}, _at(effect.at_s)
+            )
+            for name, service in world.services.items()
+            for number, effect in enumerate(service.shop.effects)
+        ],
+        tombstones=[
+            Tombstone(name, str(saga_id), step)
+            for name, service in world.services.items()
+            for saga_id, step in sorted(service.shop.tombstones)
+        ],
+    )
+
+
+def _step(world: SimulatedWorld, row: Logged) -> StepRow:
+    event = row.event
+    definition = definitions()[world.postgres.log.rows[row.saga_id].definition]
+    name = definition.step(event.position).name if event.position else ""
+    return StepRow(str(row.saga_id), event.sequence, name, event.status.value, event.epoch, _at(row.at_s))
+
+
+def _at(at_s: float) -> datetime:
+    return MIDNIGHT + timedelta(seconds=at_s)
+
+
+def oddities(world: SimulatedWorld) -> list[str]:
+    """What no audit of databases can see: defects, orders that came out wrong, unheard clients, strange parkings."""
+    found: list[str] = []
+    for replica in world.past:
+        found += replica.defects
+        if not replica.run.done():
+            found.append(f"{replica.incarnation} has not ended")
+        elif not replica.run.cancelled() and (error := replica.run.exception()) is not None:
+            found.append(f"{replica.incarnation} ended by {error!r}")
+    for row in world.postgres.log.rows.values():
+        if row.state is SagaState.COMPLETED and row.input["refuse"]:
+            found.append(f"saga {row.id} completed, though its order is refused")
+        if row.state is SagaState.FAILED and not _may_park(world, row.id):
+            found.append(f"saga {row.id} is parked for no cause: {row.error}")
+    wanted = world.trace.counts["clients"]
+    told = len({acknowledgement.request_id for acknowledgement in world.clients.acknowledged})
+    if told != wanted:
+        found.append(f"{wanted - told} of {wanted} clients were never told of their sagas")
+    return found
+
+
+def _may_park(world: SimulatedWorld, saga_id: SagaId) -> bool:
+    """Whether there is a reason that a saga is parked for: it was made unreadable, or a compensation ran out of tries."""
+    row = world.postgres.log.rows[saga_id]
+    if saga_id in world.postgres.history.corrupt or row.version != 1 or world.poisons(row.input["order"]):
+        return True
+    return any(event.status.value == "compensation_failed" for event in row.events)
+
+
+def statistics(world: SimulatedWorld) -> Counter[str]:
+    """How deep the faults went: what was struck in the middle of its work, and how sagas ended."""
+    counts = Counter(world.trace.counts)
+    for row in world.postgres.log.rows.values():
+        counts[f"saga {row.state.value}"] += 1
+        epochs = {event.epoch for event in row.events}
+        counts["sagas carried on by another leader"] += len(epochs) > 1
+        counts["sagas carried on by three leaders or more"] += len(epochs) > 2
+        intents = [event for event in row.events if event.status.value in ("executing", "compensating")]
+        counts["intents written again by a successor"] += sum(
+            later.epoch != earlier.epoch and (later.position, later.status) == (earlier.position, earlier.status)
+            for earlier, later in zip(intents, intents[1:], strict=False)
+        )
+    counts["terms"] += len(world.postgres.history.raises)
+    return counts

@@ -1,0 +1,78 @@
+"""Worlds that are wrong in one thing, each breaking one rule of the design: the simulation must find every one of them.
+
+They are wrapped around the ports; production code knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from orchestrator.driving.port import Invocation, Participants
+from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.saga.events import Event
+from orchestrator.saga.model import Saga
+from orchestrator.sagalog.port import Claim, SagaLog, TermLog
+from orchestrator.simulation.participants import Rules
+from orchestrator.simulation.postgres import Fencing
+from orchestrator.simulation.world import Mutation
+
+
+class _Hasty:
+    """R7 broken: what is unknown counts as failed."""
+
+    def __init__(self, participants: Participants) -> None:
+        self._participants = participants
+
+    async def call(self, invocation: Invocation) -> Succeeded | Refused | Unknown:
+        outcome = await self._participants.call(invocation)
+        return Refused(outcome.code, outcome.message) if isinstance(outcome, Unknown) else outcome
+
+    def warm(self, services: Iterable[str]) -> None:
+        self._participants.warm(services)
+
+
+class _UnwrittenLog:
+    """R4 broken: a transition is said to be durable before it is."""
+
+    def __init__(self, log: SagaLog) -> None:
+        self._log = log
+
+    async def raise_epoch(self, claim: Claim) -> TermLog | None:
+        term = await self._log.raise_epoch(claim)
+        return None if term is None else _early(term)
+
+    async def raise_epoch_again(self, claim: Claim) -> TermLog:
+        return _early(await self._log.raise_epoch_again(claim))
+
+    async def reachable(self) -> bool:
+        return await self._log.reachable()
+
+
+def _early(term: TermLog) -> TermLog:
+    class Early:
+        """Everything but `append` is the real log's."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(term, name)
+
+        async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+            asyncio.ensure_future(term.append(saga, events)).add_done_callback(_heard)
+
+    return Early()  # type: ignore[return-value]
+
+
+def _heard(done: Any) -> None:
+    if not done.cancelled():
+        done.exception()
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "no-fence": Mutation(fencing=Fencing.NONE),
+    "fence-by-exists": Mutation(fencing=Fencing.EXISTS),
+    "no-tombstone": Mutation(rules=Rules(tombstone=False)),
+    "no-idempotency": Mutation(rules=Rules(idempotency=False)),
+    "unknown-is-failure": Mutation(wrap_participants=_Hasty),
+    "no-intent": Mutation(wrap_log=_UnwrittenLog),
+}

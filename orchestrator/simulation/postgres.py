@@ -1,0 +1,249 @@
+"""The simulated Postgres: the model of the saga log, with the time that lies between a statement's start and its commit.
+
+A fenced write takes the fence's row in share mode when it starts and holds it until it commits; a raise has to wait
+for all of them, and those that queue behind it look at the epoch again. What a statement does is seen at its commit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from orchestrator.saga.events import Event
+from orchestrator.saga.ids import RANDOM_BITS, saga_id
+from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
+from orchestrator.sagalog.memory import MemorySagaLog, Row
+from orchestrator.sagalog.port import Claim, StoredSaga
+from orchestrator.simulation.fence_lock import FenceLock, Statement
+from orchestrator.simulation.loop import SimulationLoop
+from orchestrator.simulation.network import Reply, Server
+from orchestrator.simulation.trace import Trace
+
+T = TypeVar("T")
+
+COMMIT_S = 0.001
+
+
+class Fencing(StrEnum):
+    """How a write looks at the fence. Anything but LOCKED is a mutation, for tests of the instrument."""
+
+    LOCKED = "locked"
+    EXISTS = "exists"  # looks at its start, takes no lock
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Raise:
+    """A raise of the epoch, at its commit."""
+
+    epoch: Epoch
+    holder: str
+    cause: str
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A row of the step log, at its commit."""
+
+    saga_id: SagaId
+    event: Event
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NewSaga:
+    """What a client asks for."""
+
+    request_id: str
+    definition: str
+    version: int
+    input: Json
+
+
+@dataclass(slots=True)
+class History:
+    """What was committed, when."""
+
+    raises: list[Raise] = field(default_factory=list)
+    rows: list[Logged] = field(default_factory=list)
+    requests: dict[str, SagaId] = field(default_factory=dict)
+    corrupt: dict[SagaId, None] = field(default_factory=dict)
+
+
+Transition = tuple[Saga, Sequence[Event]]
+
+
+class PostgresModel:
+    """The server. Every method takes a statement and the way to answer it."""
+
+    def __init__(
+        self, loop: SimulationLoop, chance: random.Random, trace: Trace, now: Callable[[], datetime]
+    ) -> None:
+        self.server = Server("postgres")
+        self.log = MemorySagaLog(loop.time)
+        self.history = History()
+        self.fencing = Fencing.LOCKED
+        self.raised: Callable[[], None] = lambda: None
+        # How likely a statement takes long, and how long at the most, in seconds.
+        self.slow = 0.0
+        self.slow_max_s = 0.0
+        self._loop = loop
+        self._chance = chance
+        self._trace = trace
+        self._now = now
+        self._lock = FenceLock(loop, lambda count: trace.note("backends_ended", count))
+        self._listeners: dict[Callable[[], None], None] = {}
+        self._last_id: SagaId | None = None
+
+    def stop(self) -> None:
+        """The server ends at once: what has not committed is undone, and every connection is lost."""
+        self.server.up = False
+        self.server.generation += 1
+        self._lock.reset()
+        self._listeners.clear()
+
+    def start(self) -> None:
+        """The server is back."""
+        self.server.up = True
+
+    # Fenced statements.
+
+    def append(self, epoch: Epoch, batch: Sequence[Transition], reply: Reply[int | None]) -> None:
+        """Write transitions under an epoch; answers how many rows were new, or None when the fence refused."""
+        self._fenced(epoch, lambda: self._write(epoch, batch), reply)
+
+    def park(self, epoch: Epoch, stored: StoredSaga, reason: str, reply: Reply[int | None]) -> None:
+        """Park a saga under an epoch."""
+        self._fenced(epoch, lambda: self._park(epoch, stored, reason), reply)
+
+    def prove(self, epoch: Epoch, reply: Reply[int | None]) -> None:
+        """Look whether the epoch holds the fence."""
+        self._fenced(epoch, lambda: 0, reply)
+
+    def _fenced(self, epoch: Epoch, effect: Callable[[], int], reply: Reply[int | None]) -> None:
+        statement = Statement(False, lambda: start())
+
+        def start() -> None:
+            if self.fencing is not Fencing.NONE and self.log.epoch != epoch:
+                self._release(statement)
+                self._trace.count("fenced_statements")
+                reply.send(None)
+            else:
+                self._loop.schedule(self._loop.world, self._duration_s(), commit)
+
+        def commit() -> None:
+            if statement.undone or not reply.current:
+                reply.reset()
+                return
+            rows = effect()
+            if self.log.epoch != epoch:
+                self._trace.note("written_unfenced", epoch)
+            self._release(statement)
+            reply.send(rows)
+
+        if self.fencing is Fencing.LOCKED:
+            self._lock.acquire(statement)
+        else:
+            start()
+
+    def _release(self, statement: Statement) -> None:
+        if self.fencing is Fencing.LOCKED:
+            self._lock.release(statement)
+
+    def _write(self, epoch: Epoch, batch: Sequence[Transition]) -> int:
+        at_s = self._loop.time()
+        fresh = 0
+        for saga, events in batch:
+            row = self.log.rows[saga.id]
+            before = len(row.events)
+            fresh += self.log.write(epoch, saga, events)
+            for event in row.events[before:]:
+                self.history.rows.append(Logged(saga.id, event, at_s))
+                self._trace.note("logged", saga.id, event.sequence, event.status, event.position, f"epoch={epoch}")
+        return fresh
+
+    def _park(self, epoch: Epoch, stored: StoredSaga, reason: str) -> int:
+        events = self.log.rows[stored.id].events
+        before = len(events)
+        self.log.park(epoch, stored, reason)
+        for event in events[before:]:
+            self.history.rows.append(Logged(stored.id, event, self._loop.time()))
+            self._trace.note("logged", stored.id, event.sequence, event.status, 0, f"epoch={epoch}")
+        return 0
+
+    def raise_epoch(self, claim: Claim, seen: Epoch | None, reply: Reply[Epoch | None]) -> None:
+        """Raise the epoch; answers the new one, or None when it was refused."""
+        statement = Statement(True, lambda: self._loop.schedule(self._loop.world, self._duration_s(), commit))
+
+        def commit() -> None:
+            if statement.undone or not reply.current:
+                reply.reset()
+                return
+            epoch = self.log.raised(claim, seen)
+            if epoch is not None:
+                self.history.raises.append(Raise(epoch, claim.holder, claim.cause, self._loop.time()))
+                self._trace.note("epoch_raised", epoch, claim.holder, claim.cause, f"revision={claim.revision}")
+                self.raised()
+            self._release(statement)
+            reply.send(epoch)
+
+        if self.fencing is Fencing.LOCKED:
+            self._lock.acquire(statement)
+        else:
+            statement.run()
+
+    def _duration_s(self) -> float:
+        roll = self._chance.random()
+        if roll < self.slow:
+            return COMMIT_S + self.slow_max_s * self._chance.random()
+        return COMMIT_S * (0.5 + roll)
+
+    # What needs no fence.
+
+    def unfinished(self, state: SagaState, epoch: Epoch, after: SagaId | None, limit: int) -> list[StoredSaga]:
+        """A page of the recovery scan; the rows of some sagas cannot be read."""
+        return [self._flawed(stored) for stored in self.log.unfinished(state, epoch, after, limit)]
+
+    def _flawed(self, stored: StoredSaga) -> StoredSaga:
+        if stored.id not in self.history.corrupt:
+            return stored
+        fields = {name: getattr(stored, name) for name in StoredSaga.__slots__}
+        return StoredSaga(**(fields | {"flaw": "row 1 is of no known status"}))
+
+    def insert(self, new: NewSaga) -> SagaId:
+        """Store a saga unless its request id is known; the saga that the request id belongs to."""
+        known = self.history.requests.get(new.request_id)
+        if known is not None:
+            return known
+        milliseconds = int(self._now().timestamp() * 1000)
+        identity = saga_id(milliseconds, self._chance.getrandbits(RANDOM_BITS), after=self._last_id)
+        self._last_id = self.history.requests[new.request_id] = identity
+        self.log.rows[identity] = Row(identity, new.definition, new.version, new.input, {}, self._now())
+        self._trace.note("stored", identity, new.request_id, new.definition)
+        self._notify()
+        return identity
+
+    def request_cancel(self, identity: SagaId, reason: str) -> None:
+        """Ask for a cancellation; a saga that has ended, or is to be cancelled already, stays as it is."""
+        row = self.log.rows[identity]
+        if row.cancel_reason is None and not row.state.terminal:
+            row.cancel_reason = reason
+            self._trace.note("cancel_stored", identity)
+            self._notify()
+
+    def listen(self, told: Callable[[], None]) -> None:
+        """Tell this one of every new saga and cancellation, until the server stops."""
+        self._listeners[told] = None
+
+    def unlisten(self, told: Callable[[], None]) -> None:
+        """Take back `listen`."""
+        self._listeners.pop(told, None)
+
+    def _notify(self) -> None:
+        for told in list(self._listeners):
+            told()
