@@ -21,6 +21,7 @@ from orchestrator.embedded.etcd import EtcdCluster
 from orchestrator.embedded.loopback import kept_ports, release_ports
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import ProcessFailed
+from orchestrator.embedded.routes import Direct, Routes, routed_dsn
 from orchestrator.embedded.servers import Participant, Replica, Server
 from orchestrator.errors import InvariantError
 
@@ -49,7 +50,7 @@ class Cluster:
     participant, `postgres_settings` go over postgresql.conf; `unsafe_no_fsync` trades durability for speed. The YAML
     files of `definitions_dir`, if given, are applied by the replicas. What has ended is started again on its port:
     participants by default, since injected faults end them; replicas with `restart_replicas`. One that should stay
-    away for a while gets `watched = False` first.
+    away for a while gets `watched = False` first. `routes` may put something between the servers, to disturb them.
 
     Raises ProcessFailed, quoting the log of the process to blame, when the cluster does not come up.
     """
@@ -68,6 +69,7 @@ class Cluster:
         restart_participants: bool = True,
         restart_replicas: bool = False,
         unsafe_no_fsync: bool = False,
+        routes: Routes | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.log_dir = self.data_dir / "logs"
@@ -80,6 +82,7 @@ class Cluster:
         self._definitions_dir = definitions_dir
         self._restart_participants = restart_participants
         self._restart_replicas = restart_replicas
+        self._routes = routes or Direct()
         self._group = asyncio.TaskGroup()
         self._watchdogs: list[asyncio.Task[None]] = []
 
@@ -102,12 +105,15 @@ class Cluster:
     @property
     def api_endpoints(self) -> tuple[str, ...]:
         """The gRPC API of each replica, as host:port."""
-        return tuple(replica.api_address for replica in self.replicas)
+        return tuple(self._routes.route("client", replica.name, replica.api_address) for replica in self.replicas)
 
     @property
     def addresses(self) -> dict[str, str]:
         """The variables that sample definitions name their services by, such as INVENTORY_ADDRESS."""
-        return {f"{name.upper()}_ADDRESS": f"127.0.0.1:{self._ports[name]}" for name in self._services}
+        return {
+            f"{name.upper()}_ADDRESS": self._routes.route("*", name, f"127.0.0.1:{self._ports[name]}")
+            for name in self._services
+        }
 
     @property
     def baton_dsn(self) -> str:
@@ -152,11 +158,21 @@ class Cluster:
             participant.watched = self._restart_participants
 
     def _replica(self, name: str) -> Replica:
-        env = {**self.addresses, **self._settings}
+        route = self._routes.route
+        ports = [self._ports[f"{name}/{kind}"] for kind in ("api", "http", "peer")]
+        api, http, peer = (f"127.0.0.1:{port}" for port in ports)
+        advertised = {
+            "BATON_API_ADVERTISE": route("client", name, api),
+            "BATON_PEER_ADVERTISE": route("standbys", name, peer),
+        }
+        env = {**self.addresses, **advertised, **self._settings}
         if self._definitions_dir is not None:
             env["BATON_DEFINITIONS_DIR"] = str(self._definitions_dir)
-        ports = [self._ports[f"{name}/{kind}"] for kind in ("api", "http", "peer")]
-        return Replica(name, ports, self.baton_dsn, self.etcd.endpoints, env, self.log_dir)
+        dsn = routed_dsn(self.baton_dsn, lambda address: route(name, "postgres", address))
+        etcd = [route(name, member.name, member.endpoint) for member in self.etcd.members]
+        replica = Replica(name, ports, dsn, etcd, env, self.log_dir)
+        replica.argv = tuple(self._routes.place(name, replica.argv, (api, http, peer)))
+        return replica
 
     def _servers(self) -> list[Server]:
         return [*self.replicas, *self.participants.values()]
