@@ -180,7 +180,7 @@ def test_the_search_finds_effects_at_every_edge_that_has_some() -> None:
     assert found >= {
         *("sagalog/connection", "sagalog/term", "sagalog/migrate"),
         *("leadership/etcd", "leadership/etcd_transport", "leadership/renewal"),
-        *("leadership/beacon", "leadership/observer"),
+        *("leadership/beacon", "leadership/peer"),
         *("driving/grpc_edge", "driving/exchange", "driving/reflection"),
     }
 
