@@ -51,6 +51,8 @@ WHERE datname = current_database() AND application_name LIKE %(application)s AND
 -- Many transitions in one statement. A repetition after a lost connection finds its own rows and leaves them; the
 -- count of rows written tells the writer that this was so. No array holds a null ('' and 0 stand for it): so the
 -- arrays have the same types in every batch, and one prepared statement serves them all.
+-- A statement whose connection was given up may still be executed long after its repetition, when the saga has gone on
+-- under the same epoch: it must not set the saga's row back, so a row that has come as far is left alone.
 WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
 ), logged AS (
@@ -80,7 +82,7 @@ WITH fence AS MATERIALIZED (
         %(saga)b::uuid[], %(state)b::text[], %(step)b::text[], %(sequence)b::bigint[],
         %(result)b::text[], %(error)b::text[], %(next_run_at_s)b::float8[], %(finished)b::boolean[]
     ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished)
-    WHERE s.id = c.id
+    WHERE s.id = c.id AND s.sequence < c.sequence
 )
 SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged);
 
