@@ -69,7 +69,7 @@ class Postgres(Process):
         chosen = {**_SETTINGS, "unix_socket_directories": str(self.socket_dir or ""), **(settings or {})}
         # The title of every backend starts with the name of the cluster: by it the reaper knows them.
         chosen["cluster_name"] = f"baton-{run_token()}"
-        argv = [*_unprivileged(), str(_binary("postgres")), "-D", str(self._cluster_dir), "-p", str(self.port)]
+        argv = [*program("postgres"), "-D", str(self._cluster_dir), "-p", str(self.port)]
         for name, value in chosen.items():
             argv += ["-c", f"{name}={value}"]
         environment = inherited_environment("PG")
@@ -121,6 +121,36 @@ class Postgres(Process):
         with psycopg.connect(self.dsn(), autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    def become_standby_of(self, primary: Postgres) -> None:
+        """Throw this server's data away, if there is any, for a copy of a running one's, which it follows once started.
+
+        Raises ProcessFailed if this server runs, or the copy cannot be made within a minute.
+        """
+        if self.alive:
+            raise ProcessFailed(f"{self.name} runs, pid {self.pid}: shut it down before its data is replaced")
+        shutil.rmtree(self._cluster_dir, ignore_errors=True)
+        self._password = primary._password
+        self._keep_password()
+        argv = [*program("pg_basebackup"), f"--dbname=host=127.0.0.1 port={primary.port} user=postgres"]
+        argv += [f"--pgdata={self._cluster_dir}", "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        environment = {**self.env, "PGPASSWORD": self._password}
+        Process("pg_basebackup", argv, environment, self.log_path.with_name("basebackup.log")).run(_INITDB_TIMEOUT_S)
+
+    @property
+    def follows(self) -> bool:
+        """Whether its data is that of a standby, which takes no writes until it is promoted."""
+        return (self._cluster_dir / "standby.signal").exists()
+
+    def crash(self) -> None:
+        """SIGKILL the server with all its backends at once, as when the machine dies."""
+        backends = descendants(self.pid)
+        self.kill()
+        for pid in backends:
+            # One that saw the server's end may have ended before our signal.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.wait(_READY_TIMEOUT_S)
+
     def suspend(self) -> None:
         """SIGSTOP the server with all its backends, so that every connection hangs."""
         super().suspend()
@@ -159,24 +189,29 @@ class Postgres(Process):
         release_ports(self._reserved)
 
     def _initialize(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        password_file = self.data_dir / "password"
         if (self._cluster_dir / "PG_VERSION").exists():
-            self._password = password_file.read_text()
+            self._password = (self.data_dir / "password").read_text()
             return
         shutil.rmtree(self._cluster_dir, ignore_errors=True)
-        password_file.touch(mode=0o600)
-        password_file.write_text(secrets.token_urlsafe(12))
-        if "setpriv" in self.argv[0]:
-            os.chown(self.data_dir, _NOBODY, _NOBODY)
-            os.chown(password_file, _NOBODY, _NOBODY)
-        argv = [*_unprivileged(), str(_binary("initdb")), f"--pgdata={self._cluster_dir}", "--username=postgres"]
+        self._password = secrets.token_urlsafe(12)
+        password_file = self._keep_password()
+        argv = [*program("initdb"), f"--pgdata={self._cluster_dir}", "--username=postgres"]
         argv += [f"--pwfile={password_file}", "--auth-host=scram-sha-256", "--auth-local=trust", "--locale=C"]
         # A machine that dies within the next second leaves a folder to be made anew: no need to wait for the disk.
         argv += ["--encoding=UTF8", "--no-sync", "--no-instructions"]
         log_path = self.log_path.with_name("initdb.log")
         Process("initdb", argv, self.env, log_path).run(_INITDB_TIMEOUT_S)
-        self._password = password_file.read_text()
+
+    def _keep_password(self) -> Path:
+        """Write the password into the folder, which is made if need be; its file."""
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        password_file = self.data_dir / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password)
+        if "setpriv" in self.argv[0]:
+            os.chown(self.data_dir, _NOBODY, _NOBODY)
+            os.chown(password_file, _NOBODY, _NOBODY)
+        return password_file
 
     def __enter__(self) -> Self:
         try:
@@ -188,6 +223,11 @@ class Postgres(Process):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
+
+
+def program(name: str) -> Sequence[str]:
+    """The command of one of Postgres' programs, such as `initdb`, for whoever we are. Raises ProcessFailed."""
+    return (*_unprivileged(), str(_binary(name)))
 
 
 @cache
