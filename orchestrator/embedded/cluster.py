@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from orchestrator.embedded.etcd import EtcdCluster
 from orchestrator.embedded.loopback import kept_ports, release_ports
@@ -23,6 +23,7 @@ from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import ProcessFailed
 from orchestrator.embedded.routes import Direct, Routes, routed_dsn
 from orchestrator.embedded.servers import Participant, Replica, Server
+from orchestrator.embedded.standby import PostgresPair
 from orchestrator.errors import InvariantError
 
 SHOP = ("inventory", "payment", "orders", "shipping")
@@ -51,6 +52,7 @@ class Cluster:
     files of `definitions_dir`, if given, are applied by the replicas. What has ended is started again on its port:
     participants by default, since injected faults end them; replicas with `restart_replicas`. One that should stay
     away for a while gets `watched = False` first. `routes` may put something between the servers, to disturb them.
+    With `log_standby` the saga log is on a pair of Postgres servers of its own, `pair`, of which one follows the other.
 
     Raises ProcessFailed, quoting the log of the process to blame, when the cluster does not come up.
     """
@@ -70,6 +72,7 @@ class Cluster:
         restart_replicas: bool = False,
         unsafe_no_fsync: bool = False,
         routes: Routes | None = None,
+        log_standby: Literal["synchronous", "asynchronous"] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.log_dir = self.data_dir / "logs"
@@ -98,6 +101,14 @@ class Cluster:
                 settings={**(_NO_FSYNC if unsafe_no_fsync else {}), **(postgres_settings or {})},
                 log_dir=self.log_dir,
             )
+            self.pair: PostgresPair | None = None
+            if log_standby is not None:
+                self.pair = PostgresPair(
+                    self.data_dir / "pair",
+                    synchronous=log_standby == "synchronous",
+                    settings={**(_NO_FSYNC if unsafe_no_fsync else {}), **(postgres_settings or {})},
+                    log_dir=self.log_dir,
+                )
         except BaseException:
             release_ports(tuple(self._ports.values()))
             raise
@@ -118,7 +129,7 @@ class Cluster:
     @property
     def baton_dsn(self) -> str:
         """The libpq URL of the saga log."""
-        return self.postgres.dsn("baton")
+        return (self.pair or self.postgres).dsn("baton")
 
     @property
     def shop_dsn(self) -> str:
@@ -144,8 +155,10 @@ class Cluster:
 
     async def _start_participants(self) -> None:
         await in_thread(self.postgres.start)
-        for database in ("baton", "shop"):
-            await in_thread(partial(self.postgres.create_database, database))
+        if self.pair is not None:
+            await in_thread(self.pair.start)
+        await in_thread(partial((self.pair or self.postgres).create_database, "baton"))
+        await in_thread(partial(self.postgres.create_database, "shop"))
         self.participants = {
             name: Participant(name, self._ports[name], self.shop_dsn, self._participant_settings, self.log_dir)
             for name in self._services
@@ -241,6 +254,8 @@ class Cluster:
             await server.close()
         await in_thread(self.etcd.stop)
         await in_thread(self.postgres.stop)
+        if self.pair is not None:
+            await in_thread(self.pair.stop)
         release_ports(tuple(self._ports.values()))
 
     async def __aenter__(self) -> Self:
