@@ -108,14 +108,22 @@ class MemorySagaLog:
         self.epochs.append(self.epoch)
         return self.epoch
 
+    def holds_fence(self, epoch: Epoch) -> bool:
+        """Whether a write under `epoch` may take effect now."""
+        return self.epoch == epoch
+
     def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event]) -> int:
-        """Store `events` and the state of `saga`; how many of them were not in the log before."""
+        """Store `events` and the state of `saga`; how many of them were not in the log before.
+
+        A statement that comes late, when others have followed its repetition, changes nothing.
+        """
         row = self.rows[saga.id]
         last = row.events[-1].sequence if row.events else 0
         fresh = [event for event in events if event.sequence > last]
-        row.events.extend(fresh)
-        row.state, row.epoch = saga.state, epoch
-        row.error = saga.failure.message if saga.failure else None
+        if fresh:
+            row.events.extend(fresh)
+            row.state, row.epoch = saga.state, epoch
+            row.error = saga.failure.message if saga.failure else None
         return len(fresh)
 
     def park(self, epoch: Epoch, stored: StoredSaga, reason: str) -> None:
@@ -205,7 +213,7 @@ class MemoryTermLog:
                 break
             except LogUnavailable:
                 await asyncio.sleep(0.05)
-        if self._store.epoch != self._epoch:
+        if not self._store.holds_fence(self._epoch):
             raise Fenced(f"epoch {self._epoch} no longer holds the fence")
         self._proven_at_s = sent_s
 
