@@ -1,0 +1,104 @@
+"""Every failpoint is passed by replicas that work: each is armed to log one line, and the lines are counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import uuid
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from orchestrator.embedded.cluster import Cluster
+from orchestrator.failpoints.effects import POINTS
+from orchestrator.pb.baton.v1 import saga_pb2
+
+from .house import eventually
+from .load import Load, loaded
+
+pytestmark = pytest.mark.timeout(300)
+
+# Nothing but tests asks these of etcd; the third needs an etcd with users. tests/integration/test_etcd.py asks them.
+ELSEWHERE = ("etcd.compact", "etcd.time_to_live", "etcd.authenticate")
+
+DEFINITION = """
+name: coverage
+steps:
+  - name: reserve
+    service: {address}
+    action: {{method: shop.v1.InventoryService/Reserve, request: {{order_id: input.order_id}}}}
+    compensation: {{method: shop.v1.InventoryService/Release, request: {{order_id: input.order_id}}}}
+"""
+
+
+def order(order_id: str) -> str:
+    lines = [{"stock_code": "s1", "quantity": 1}]
+    return json.dumps(
+        {"order_id": order_id, "customer_id": "c1", "amount": "1.00", "destination": "Norway", "lines": lines}
+    )
+
+
+async def everything_a_client_asks(cluster: Cluster, load: Load) -> None:
+    client = load.client
+    first = load.acknowledged[0]
+    await client.get_saga(first.saga_id)
+    await client.list_sagas(saga_pb2.ListSagasRequest(), 10)
+    for _ in range(2):
+        await client.start_saga("order", order("o-twice"), request_id="twice")
+    await client.cancel_saga((await client.start_saga("order", order("o-undone"))).saga.saga_id, "no more")
+    await client.run_saga("order", order("o-watched"))
+    async for _ in client.watch_saga(load.acknowledged[-1].saga_id):
+        break
+    text = DEFINITION.format(address=cluster.participants["inventory"].address)
+    await client.apply_definition(text)
+    await client.apply_definition(text)
+    await client.get_definition("coverage")
+    await client.list_definitions()
+
+
+def upset(dsn: str) -> psycopg.Connection:
+    """Make the next takeover hard: a state that nobody knows, etcd in the past, a zombie that holds the fence row."""
+    zombie = psycopg.connect(dsn, application_name="baton-term-0-zombie")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO baton.saga (id, shard, request_id, request_hash, definition, version, state, input)"
+            " VALUES (%s, 0, 'odd', '', 'order', 1, 'ODD', '{}')",
+            [uuid.uuid4()],
+        )
+        connection.execute("UPDATE baton.fence SET etcd_revision = etcd_revision + 1000000")
+    zombie.execute("SELECT 1 FROM baton.fence FOR SHARE")
+    return zombie
+
+
+def passed(cluster: Cluster) -> set[str]:
+    lines = "".join(path.read_text() for path in cluster.log_dir.glob("replica-*.log")).splitlines()
+    return {match[1] for line in lines if (match := re.search(r"failpoint_strikes.*failpoint=([\w.]+)", line))}
+
+
+async def test_every_failpoint_is_passed_by_replicas_that_work(tmp_path: Path) -> None:
+    wanted = {point for point, effect in POINTS.items() if effect.name not in ELSEWHERE}
+    terms = {"BATON_FAILPOINTS": "; ".join(f"{point}=1*log" for point in POINTS)}
+    async with (
+        Cluster(tmp_path, 2, 1, settings=terms, unsafe_no_fsync=True, restart_replicas=True) as cluster,
+        loaded(cluster) as load,
+    ):
+        leader = await cluster.wait_ready()
+        await everything_a_client_asks(cluster, load)
+        leader.replica.terminate()
+        leader = await cluster.wait_leader(above_epoch=leader.epoch)
+        await cluster.wait_ready()
+        with contextlib.closing(await asyncio.to_thread(upset, cluster.baton_dsn)):
+            leader.replica.kill()
+            await cluster.wait_leader(above_epoch=leader.epoch)
+        await cluster.wait_ready()
+
+        async def all_passed() -> bool:
+            return wanted <= passed(cluster)
+
+        try:
+            await eventually(all_passed, "all failpoints")
+        except AssertionError:
+            assert sorted(wanted - passed(cluster)) == []
