@@ -123,7 +123,10 @@ class Side(asyncio.Protocol):
             self.reset()
         elif self.transport is not None and not self.transport.is_closing() and not self.told_end:
             self.told_end = True
-            self.transport.write_eof()
+            try:
+                self.transport.write_eof()
+            except OSError:  # a reset came meanwhile, and asyncio has not read it yet
+                self.reset()
             self._lost()
 
     def read(self, wanted: bool) -> None:
