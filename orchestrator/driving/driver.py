@@ -11,6 +11,7 @@ from datetime import datetime
 from prometheus_client import Counter, Histogram
 
 from orchestrator.driving.port import Invocation, Participants
+from orchestrator.errors import InvariantError
 from orchestrator.saga.commands import Call, Command, Intend, Outcome, Ready, Refused, Wait
 from orchestrator.saga.machine import Moment, decide, next_command
 from orchestrator.saga.mapping import PointsNowhere
@@ -88,8 +89,12 @@ class Driver:
                 return await self._call(saga, command)
 
     async def _wait(self, driven: Driven, until: datetime) -> None:
-        """Sleep until the time has come, or somebody cancels a saga that can still turn back."""
-        left_s = (until - self._surroundings.now()).total_seconds()
+        """Sleep until the time has come, or somebody cancels a saga that can still turn back.
+
+        The time may have been set by another replica's clock, or by ours before it was moved: whatever it says,
+        nobody waits longer than the policy has anybody wait.
+        """
+        left_s = min((until - self._surroundings.now()).total_seconds(), _delay_max_s(driven.saga))
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 await driven.nudged.wait()
@@ -141,6 +146,16 @@ class Driver:
 
     def _moment(self) -> Moment:
         return Moment(self._epoch, self._surroundings.now(), self._surroundings.chance())
+
+
+def _delay_max_s(saga: Saga) -> float:
+    """The longest wait between two attempts of what the saga is at, in seconds."""
+    if saga.cursor is None:
+        raise InvariantError(f"saga {saga.id} waits for nothing")
+    step = saga.definition.step(saga.cursor.position)
+    if saga.cursor.kind is Kind.COMPENSATION and step.compensation is not None:
+        return step.compensation.retry.max_s
+    return step.retry.max_s
 
 
 def context(saga: Saga) -> Json:
