@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from orchestrator.audit.evidence import (
     Circumstances,
@@ -113,7 +114,7 @@ def oddities(world: SimulatedWorld) -> list[str]:
 
 
 def _may_park(world: SimulatedWorld, saga_id: SagaId) -> bool:
-    """Whether there is a reason that a saga is parked for: it was made unreadable, or a compensation ran out of tries."""
+    """Whether a saga has a cause to be parked: it was made unreadable, or a compensation ran out of tries."""
     row = world.postgres.log.rows[saga_id]
     if saga_id in world.postgres.history.corrupt or row.version != 1 or world.poisons(row.input["order"]):
         return True
@@ -131,7 +132,7 @@ def statistics(world: SimulatedWorld) -> Counter[str]:
         intents = [event for event in row.events if event.status.value in ("executing", "compensating")]
         counts["intents written again by a successor"] += sum(
             later.epoch != earlier.epoch and (later.position, later.status) == (earlier.position, earlier.status)
-            for earlier, later in zip(intents, intents[1:], strict=False)
+            for earlier, later in pairwise(intents)
         )
     counts["terms"] += len(world.postgres.history.raises)
     return counts

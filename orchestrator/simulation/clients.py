@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -65,9 +66,12 @@ class Clients:
         self._trace.note("acknowledged", plan.new.request_id, identity)
         if plan.cancel_after_s is not None:
             await asyncio.sleep(plan.cancel_after_s)
-            wanted = identity
-            while not await self._ask(lambda replica, reply: _cancel(replica, wanted, reply)):
-                pass
+            await self._cancel(identity)
+
+    async def _cancel(self, identity: SagaId) -> None:
+        done: bool | None = None
+        while not done:
+            done = await self._ask(lambda replica, reply: _cancel(replica, identity, reply))
 
     async def _ask(self, serve: Callable[[Replica, Reply[T | None]], None]) -> T | None:
         """Ask one replica; None when nothing came of it, after a pause."""
@@ -75,14 +79,14 @@ class Clients:
         running = self._running()
         if running:
             replica = chance.choice(running)
-            try:
-                answer = await self._network.ask(
-                    self._loop.world, replica.api, _WEATHER, lambda reply: serve(replica, reply), _TIMEOUT_S
-                )
-            except NoAnswer:
-                answer = None
-            if answer is not None:
-                return answer
+
+            def arrive(reply: Reply[T | None]) -> None:
+                serve(replica, reply)
+
+            with suppress(NoAnswer):
+                answer: T | None = await self._network.ask(self._loop.world, replica.api, _WEATHER, arrive, _TIMEOUT_S)
+                if answer is not None:
+                    return answer
         await asyncio.sleep(_PAUSE_MAX_S * chance.random())
         return None
 

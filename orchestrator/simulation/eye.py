@@ -67,13 +67,16 @@ class RemoteEye:
             if stream is not Stream.LOST:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(waited_s):
-                        await self._changed.until(lambda seen=sight: self._look(leader) is not seen)
+                        await self._change_from(sight, leader)
             own_pause = self._loop.time() - began_s > waited_s + OWN_PAUSE_S
             sight = self._look(leader)
             if verdict := judge(stream, _PROBES[sight], own_pause=own_pause):
                 return verdict
             if sight is not Sight.ALIVE and not own_pause:
-                await self._changed.until(lambda seen=sight: self._look(leader) is not seen, 1.0)
+                await self._change_from(sight, leader, 1.0)
+
+    async def _change_from(self, sight: Sight, leader: Member, timeout_s: float | None = None) -> None:
+        await self._changed.until(lambda: self._look(leader) is not sight, timeout_s)
 
     def _just_now(self) -> bool:
         return self.last_sign_s is not None and self._loop.time() - self.last_sign_s < OWN_PAUSE_S

@@ -134,7 +134,7 @@ def _generations(world: SimulatedWorld, chance: random.Random) -> None:
             world.at_next_raise(lambda: world.after(0.1 * chance.random(), one_more))
 
     one_more()
-    world.after(chance.uniform(4, 10), lambda: [world.wake(replica) for replica in frozen])
+    world.after(chance.uniform(4, 10), lambda: world.wake(*frozen))
 
 
 def _step_down(world: SimulatedWorld, chance: random.Random) -> None:

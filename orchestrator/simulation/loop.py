@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from heapq import heappop, heappush
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, TypeVarTuple, cast
 
 from orchestrator.errors import InvariantError
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 BEGINNING_S = 1000.0
 
@@ -163,18 +164,22 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         """The virtual time in seconds."""
         return self._now_s
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None) -> Any:
         """Run a callback in the process of its context, or in the one that runs now."""
         process = self._present if context is None else context.get(_PROCESS, self.world)
         handle = Handle(callback, args, context, process)
         self._ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
+    def call_later(
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Any:
         """Run a callback after a delay in seconds."""
         return self.call_at(self._now_s + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Any:
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Any:
         """Run a callback at a time."""
         process = self._present if context is None else context.get(_PROCESS, self.world)
         handle = Handle(callback, args, context, process)
@@ -213,3 +218,9 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         """Never: it holds nothing that needs closing."""
         return False
+
+
+def new_loop() -> SimulationLoop:
+    """A loop at the beginning of its time."""
+    # What a loop can do beside callbacks, timers and tasks (sockets, signals, threads) this one refuses on purpose.
+    return SimulationLoop()  # type: ignore[abstract]

@@ -60,7 +60,7 @@ def _early(term: TermLog) -> TermLog:
         async def append(self, saga: Saga, events: Sequence[Event]) -> None:
             asyncio.ensure_future(term.append(saga, events)).add_done_callback(_heard)
 
-    return Early()  # type: ignore[return-value]
+    return Early()
 
 
 def _heard(done: Any) -> None:

@@ -102,9 +102,7 @@ class Network:
         # What is on its way and may still take effect: when the last of it arrives.
         self.last_arrival_s = 0.0
 
-    async def ask(
-        self, source: Process, server: Server, weather: Weather, serve: Serve[T], timeout_s: float
-    ) -> T:
+    async def ask(self, source: Process, server: Server, weather: Weather, serve: Serve[T], timeout_s: float) -> T:
         """Have `serve` run at the server and return its answer. Raises NoAnswer, and what the server fails with."""
         if source.dead:
             raise asyncio.CancelledError
@@ -142,7 +140,7 @@ class Network:
             # Nobody listens to the second answer.
             self._send(delay_s + self._late_s(weather), server, serve, None)
 
-    def _send(self, delay_s: float, server: Server, serve: Serve[T], back: _Back[T] | None) -> None:
+    def _send(self, delay_s: float, server: Server, serve: Serve[Any], back: _Back[Any] | None) -> None:
         self.last_arrival_s = max(self.last_arrival_s, self._loop.time() + delay_s)
         self._loop.schedule(self._loop.world, delay_s, _arrive, server, serve, back)
 

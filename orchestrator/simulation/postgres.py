@@ -1,4 +1,4 @@
-"""The simulated Postgres: the model of the saga log, with the time that lies between a statement's start and its commit.
+"""The simulated Postgres: the model of the saga log, with time between the start of a statement and its commit.
 
 A fenced write takes the fence's row in share mode when it starts and holds it until it commits; a raise has to wait
 for all of them, and those that queue behind it look at the epoch again. What a statement does is seen at its commit.
@@ -13,6 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
+from orchestrator.leadership.signal import Signal
 from orchestrator.saga.events import Event
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
@@ -81,9 +82,7 @@ Transition = tuple[Saga, Sequence[Event]]
 class PostgresModel:
     """The server. Every method takes a statement and the way to answer it."""
 
-    def __init__(
-        self, loop: SimulationLoop, chance: random.Random, trace: Trace, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, loop: SimulationLoop, chance: random.Random, trace: Trace, now: Callable[[], datetime]) -> None:
         self.server = Server("postgres")
         self.log = MemorySagaLog(loop.time)
         self.history = History()
@@ -92,6 +91,7 @@ class PostgresModel:
         # How likely a statement takes long, and how long at the most, in seconds.
         self.slow = 0.0
         self.slow_max_s = 0.0
+        self._stopped = Signal()
         self._loop = loop
         self._chance = chance
         self._trace = trace
@@ -106,6 +106,12 @@ class PostgresModel:
         self.server.generation += 1
         self._lock.reset()
         self._listeners.clear()
+        self._stopped.notify()
+
+    async def next_stop(self) -> None:
+        """Wait until the server has stopped, as whoever holds a connection to it notices at once."""
+        generation = self.server.generation
+        await self._stopped.until(lambda: self.server.generation != generation)
 
     def start(self) -> None:
         """The server is back."""
@@ -126,8 +132,6 @@ class PostgresModel:
         self._fenced(epoch, lambda: 0, reply)
 
     def _fenced(self, epoch: Epoch, effect: Callable[[], int], reply: Reply[int | None]) -> None:
-        statement = Statement(False, lambda: start())
-
         def start() -> None:
             if self.fencing is not Fencing.NONE and self.log.epoch != epoch:
                 self._release(statement)
@@ -146,6 +150,7 @@ class PostgresModel:
             self._release(statement)
             reply.send(rows)
 
+        statement = Statement(False, start)
         if self.fencing is Fencing.LOCKED:
             self._lock.acquire(statement)
         else:
@@ -178,7 +183,9 @@ class PostgresModel:
 
     def raise_epoch(self, claim: Claim, seen: Epoch | None, reply: Reply[Epoch | None]) -> None:
         """Raise the epoch; answers the new one, or None when it was refused."""
-        statement = Statement(True, lambda: self._loop.schedule(self._loop.world, self._duration_s(), commit))
+
+        def start() -> None:
+            self._loop.schedule(self._loop.world, self._duration_s(), commit)
 
         def commit() -> None:
             if statement.undone or not reply.current:
@@ -192,6 +199,7 @@ class PostgresModel:
             self._release(statement)
             reply.send(epoch)
 
+        statement = Statement(True, start)
         if self.fencing is Fencing.LOCKED:
             self._lock.acquire(statement)
         else:

@@ -45,9 +45,9 @@ _PACES = Paces(lease=LeaseTerms(look_s=0.2), readiness=ReadinessPace(interval_s=
 class Weathers:
     """The weather on the way to etcd, to Postgres, and to the participants."""
 
-    etcd: Weather = Weather()
-    postgres: Weather = Weather()
-    services: Weather = Weather()
+    etcd: Weather
+    postgres: Weather
+    services: Weather
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +117,7 @@ class Replica:
             world.services, world.network, self.main, world.weathers.services, world.poisoned, world.trace
         )
         clocks = Clocks(self._now, world.loop.time, self._chance.random)
-        means = Means(
-            RemoteRegistry(line), world.wrap_participants(participants), _SETTINGS, clocks, world.metrics
-        )
+        means = Means(RemoteRegistry(line), world.wrap_participants(participants), _SETTINGS, clocks, world.metrics)
         return Leader(world.wrap_log(RemoteSagaLog(line)), means)
 
     @property

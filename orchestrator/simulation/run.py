@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from orchestrator.simulation.check import oddities, statistics, verdict
-from orchestrator.simulation.loop import SimulationLoop
+from orchestrator.simulation.loop import new_loop
 from orchestrator.simulation.mutations import MUTATIONS
 from orchestrator.simulation.trace import Trace
 from orchestrator.simulation.world import Mutation, SimulatedWorld, tasks_left
@@ -61,7 +61,7 @@ class Batch:
 
 def simulate(seed: int, mutation: str = "") -> tuple[Outcome, Trace]:
     """Run one seed to its end. Never raises for what a run meets: that is a complaint."""
-    loop = SimulationLoop()
+    loop = new_loop()
     with _errors_heard() as errors:
         world = SimulatedWorld(loop, str(seed), MUTATIONS[mutation] if mutation else Mutation(), _metrics())
         complaints: list[str] = []

@@ -32,9 +32,7 @@ class Temper:
 class Service:
     """One participant: its address, and its shop."""
 
-    def __init__(
-        self, name: str, rules: Rules, loop: SimulationLoop, chance: random.Random, trace: Trace
-    ) -> None:
+    def __init__(self, name: str, rules: Rules, loop: SimulationLoop, chance: random.Random, trace: Trace) -> None:
         self.server = Server(name)
         self.shop = Shop(rules)
         self.temper = Temper()

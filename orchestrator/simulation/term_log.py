@@ -59,16 +59,22 @@ class RemoteSagaLog:
 
     async def raise_epoch(self, claim: Claim) -> RemoteTermLog | None:
         """See `SagaLog.raise_epoch`."""
-        epoch = await self._line.ask(lambda reply: self._line.postgres.raise_epoch(claim, None, reply))
+        epoch = await self._raise(claim, None)
         return None if epoch is None else RemoteTermLog(self._line, epoch)
 
     async def raise_epoch_again(self, claim: Claim) -> RemoteTermLog:
         """See `SagaLog.raise_epoch_again`."""
         seen = await self._line.read(lambda postgres: postgres.log.epoch)
-        epoch = await self._line.ask(lambda reply: self._line.postgres.raise_epoch(claim, seen, reply))
+        epoch = await self._raise(claim, seen)
         if epoch is None:
             raise Fenced(f"another replica raised the epoch of shard {claim.shard} meanwhile")
         return RemoteTermLog(self._line, epoch)
+
+    async def _raise(self, claim: Claim, seen: Epoch | None) -> Epoch | None:
+        def serve(reply: Reply[Epoch | None]) -> None:
+            self._line.postgres.raise_epoch(claim, seen, reply)
+
+        return await self._line.ask(serve)
 
     async def reachable(self) -> bool:
         """Whether Postgres answers now."""
@@ -123,13 +129,15 @@ class RemoteTermLog:
             self._wake.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
-                transitions: list[Transition] = [(waiting.saga, waiting.events) for waiting in batch]
-                rows = sum(len(waiting.events) for waiting in batch)
                 async with self._writing:
-                    await self._until_known(lambda r, t=transitions: self._postgres.append(self._epoch, t, r), rows)
+                    await self._commit([(waiting.saga, waiting.events) for waiting in batch])
                 for waiting in batch:
                     if not waiting.done.done():
                         waiting.done.set_result(None)
+
+    async def _commit(self, transitions: list[Transition]) -> None:
+        rows = sum(len(events) for _, events in transitions)
+        await self._until_known(lambda reply: self._postgres.append(self._epoch, transitions, reply), rows)
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """See `TermLog.park`."""
@@ -212,9 +220,7 @@ class RemoteTermLog:
                 except LogUnavailable:
                     await asyncio.sleep(RECONNECT_S)
                     continue
-                generation = line.postgres.server.generation
-                while line.postgres.server.generation == generation:
-                    await asyncio.sleep(5.0)
+                await line.postgres.next_stop()
         finally:
             line.postgres.unlisten(told)
 

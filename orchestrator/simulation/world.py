@@ -35,12 +35,14 @@ SETTLE_MAX_S = 90.0
 CALM_AFTER_S = 15.0
 QUIET_S = 3.0
 
+ALL_RULES = Rules()
+
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """What is wrong with the world on purpose, so that a test can show that the simulation notices."""
 
-    rules: Rules = Rules()
+    rules: Rules = ALL_RULES
     fencing: Fencing = Fencing.LOCKED
     wrap_log: Callable[[SagaLog], SagaLog] = lambda log: log
     wrap_participants: Callable[[Participants], Participants] = lambda participants: participants
@@ -266,10 +268,11 @@ class SimulatedWorld:
         if lasting_s is not None:
             self.after(lasting_s, lambda: self.wake(replica))
 
-    def wake(self, replica: Replica) -> None:
-        """SIGCONT."""
-        if replica.frozen and not replica.ended:
-            replica.wake()
+    def wake(self, *replicas: Replica) -> None:
+        """SIGCONT, to all of these at once."""
+        for replica in replicas:
+            if replica.frozen and not replica.ended:
+                replica.wake()
 
     def step_down(self, replica: Replica, cooldown_s: float) -> None:
         """An operator's `baton cluster step-down`."""
@@ -357,5 +360,4 @@ class SimulatedWorld:
 
 def tasks_left(loop: SimulationLoop) -> list[str]:
     """Tasks that should have ended and have not, by what they run."""
-    return sorted(repr(task.get_coro().__qualname__) for task in asyncio.all_tasks(loop))
-
+    return sorted(getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks(loop))
