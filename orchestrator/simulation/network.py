@@ -128,7 +128,7 @@ class Network:
         source_name = source.name
         delay_s = self._latency_s(weather)
         if fate is not None:
-            self._trace.note(fate, source_name, server.name)
+            self._trace.note(fate.value, source_name, server.name)
         if fate is Fate.REQUEST_LOST or (source_name, server.name) in self.cut:
             if fate is Fate.REQUEST_LOST and self._chance.random() < 0.5:
                 self._loop.schedule(self._loop.world, delay_s, answered, None, NoAnswer(sent=True))
