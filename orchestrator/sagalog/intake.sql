@@ -19,6 +19,9 @@ WITH inserted AS (
 SELECT id, created_at, (SELECT count(*) FROM told) FROM inserted;
 
 -- name: started
+-- What is found may have been committed a moment ago and still be on its way to a synchronous standby: a message of
+-- no content makes this a write, whose commit waits until the standby has all that came before it.
+WITH message AS MATERIALIZED (SELECT pg_logical_emit_message(true, 'baton', ''))
 SELECT request_id, id, request_hash, created_at
-FROM baton.saga
+FROM baton.saga, message
 WHERE request_id = ANY (%(request_ids)b::text[]);

@@ -93,6 +93,7 @@ class PostgresTermLog:
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         self._reading = asyncio.Lock()
+        self._last_committed: tuple[SagaId, int] | None = None
         self._proven_at_s = boottime_s()
         self._scope = scope(settings.shard, epoch)
 
@@ -136,6 +137,7 @@ class PostgresTermLog:
         except REFUSED_VALUES as error:
             await self._set_apart(batch, error)
             return
+        self._last_committed = next(((w.saga.id, w.events[-1].sequence) for w in batch if w.events), None)
         self._metrics.log_batch_rows.observe(len(batch))
         self._metrics.log_commit_s.observe(time.monotonic() - began_s)
         for waiting in batch:
@@ -196,10 +198,27 @@ class PostgresTermLog:
                 raise Resign(f"Postgres has taken no write for {away_s:.1f} s: {cause}", cooldown_s=1.0)
             try:
                 self._writer = await self._connect_writer()
+                await self._find_last_committed()
                 return
-            except LogUnavailable as error:
+            except (LogUnavailable, psycopg.Error) as error:
                 cause = error
+                await self._writer.close()
                 await asyncio.sleep(_RECONNECT_S)
+
+    async def _find_last_committed(self) -> None:
+        """Make sure that what this term has committed is there; raises Resign if not.
+
+        A standby that lags, and is promoted, has the log up to some moment: with the last row, all are there. Without
+        it the log is behind what this leader knows, and only a term that begins with a scan knows what it says now.
+        """
+        if self._last_committed is None:
+            return
+        saga, sequence = self._last_committed
+        timeout_s = self._settings.timeout_s
+        cursor = await execute(self._writer, _SQL["acknowledged"], timeout_s, {"saga": saga, "sequence": sequence})
+        if await cursor.fetchone() != (True,):
+            log.error("log_went_back", epoch=self._epoch, saga=str(saga), sequence=sequence, reaction="a new term")
+            raise Resign("Postgres has lost rows that it had committed: it went back in time", cooldown_s=0.0)
 
     async def prove(self) -> None:
         """Prove the epoch without writing. See `TermLog.prove`."""

@@ -86,6 +86,10 @@ WITH fence AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged);
 
+-- name: acknowledged
+-- Whether a row that was committed is there: Postgres may have failed over to a standby that had not received it.
+SELECT EXISTS (SELECT 1 FROM baton.step_log WHERE saga_id = %(saga)s AND sequence = %(sequence)s);
+
 -- name: prove
 SELECT count(*), 0 FROM (
     SELECT 1 FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
