@@ -37,7 +37,8 @@ class Mischief:
     """What happens to calls, by chance in [0, 1]; times in seconds.
 
     Every call is late by up to `jitter_s`, so that calls overtake each other. `duplicated` ones are delivered a second
-    time, up to `echo_max_s` later; `held` ones are held back for `hold_s` before their only delivery.
+    time, up to `echo_max_s` later. Of the actions `held` ones are held back for `hold_s`, by their idempotency key:
+    every attempt of such a step is, so that its compensation arrives first if the caller gives up in time.
     """
 
     duplicated: float = 0.0
@@ -76,6 +77,7 @@ class CallProxy:
         self.tally = CallTally()
         self.address = ""
         self._target = target
+        self._seed = seed
         self._chance = random.Random(seed)
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
@@ -154,11 +156,17 @@ class CallProxy:
             self.tally.duplicated += 1
             self._deliver(number, method, request, metadata, mischief.echo_max_s * chance())
         wait_s = mischief.jitter_s * chance()
-        if chance() < mischief.held:
+        if self._holds(metadata, mischief.held):
             self.tally.held += 1
             wait_s = mischief.hold_s
         # Shielded: the caller may give up, what it has sent is on its way.
         return await asyncio.shield(self._deliver(number, method, request, metadata, wait_s))
+
+    def _holds(self, metadata: tuple[tuple[str, Any], ...], share: float) -> bool:
+        carried = dict(metadata)
+        if carried.get("baton-kind", "action") != "action":
+            return False
+        return random.Random(f"{self._seed}/{carried.get('baton-idempotency-key', '')}").random() < share
 
     def _deliver(
         self, number: int, method: str, request: bytes, metadata: tuple[tuple[str, Any], ...], wait_s: float

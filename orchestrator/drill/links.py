@@ -81,6 +81,11 @@ class Links:
         """Reset connections right after the answer to `request` came, undelivered. See `Link.swallow_answers`."""
         await self.each(source, target, lambda link: link.swallow_answers(request, answer, times))
 
+    async def divert(self, source: str, target: str, address: str) -> None:
+        """Forward to `address` (host:port) instead. See `Link.divert`."""
+        host, _, port = address.rpartition(":")
+        await self.each(source, target, lambda link: link.divert((host, int(port))))
+
     async def heal(self, source: str = ANY, target: str = ANY) -> None:
         """Be as good as no links again."""
         await self.each(source, target, Link.heal)

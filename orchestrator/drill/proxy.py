@@ -56,7 +56,7 @@ class Link:
         connect_in: Path | None = None,
     ) -> None:
         self.name = name
-        self.target = target
+        self.target = self._home = target
         self.tally = Tally()
         self.trap: Trap | None = None
         self.weather: dict[Toward, Weather] = dict.fromkeys(BOTH, FAIR)
@@ -124,10 +124,17 @@ class Link:
         """Reset a connection right after the server's answer came, and deliver nothing of it; see `Trap`."""
         self.trap = Trap(request, answer, times)
 
+    def divert(self, target: tuple[str, int]) -> None:
+        """Forward to another target. The open connections are reset: those that come instead go there."""
+        self.target = target
+        self.reset()
+
     def heal(self) -> None:
         """Be as good as no link again. Connections that have lost bytes or one of their ends are reset."""
         self.trap = None
         self._cut = False
+        if self.target != self._home:
+            self.divert(self._home)
         self._set_losing(False)
         self._lost = set()
         for connection in tuple(self._connections):

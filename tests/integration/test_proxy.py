@@ -328,6 +328,21 @@ async def test_a_swallowed_answer_was_given_and_never_came() -> None:
         await alive(bystander, b"COMMIT")  # once means once
 
 
+async def test_a_diverted_link_leads_elsewhere_until_healed() -> None:
+    async with world() as it:
+        reader, _ = streams = await it.connect()
+        await alive(streams)
+        elsewhere = await asyncio.start_server(lambda _, writer: writer.write(b"elsewhere"), "127.0.0.1", 0)
+        it.link.divert(elsewhere.sockets[0].getsockname())
+        with pytest.raises(ConnectionResetError):
+            await read(reader, 1)
+        diverted, _ = await it.connect()
+        assert await read(diverted, 9) == b"elsewhere"
+        it.link.heal()
+        await alive(await it.connect())
+        elsewhere.close()
+
+
 async def test_a_link_refuses_while_its_target_refuses() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
