@@ -1,0 +1,294 @@
+"""What the barrier of a participant promises, held against the real one on Postgres and against its model in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import grpc
+import psycopg
+import pytest
+
+from orchestrator.driving.port import Invocation
+from orchestrator.driving.status_table import BY_NUMBER, is_refusal
+from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.saga.definition import Method
+from orchestrator.saga.mapping import Mapping
+from orchestrator.saga.model import Epoch, Kind, SagaId
+from orchestrator.simulation.participants import ModelParticipants, Outcome, Shop
+from participants.barrier import transaction
+from participants.call import CallIdentity
+from participants.call import Kind as CallKind
+from participants.pb.shop.v1 import echo_pb2, echo_pb2_grpc
+from participants.server import Service
+from participants.status import Refusal
+from tests.integration.shop import Client, connected, running
+
+Ledger = list[tuple[int, str, str, int]]
+Tombstones = set[tuple[int, str]]
+
+ACTION, COMPENSATION = Kind.ACTION, Kind.COMPENSATION
+DONE, REFUSED, BROKEN = "done", "refused", "broken"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A participant under test: how to call it, what is in its ledger, and which tombstones it has.
+
+    What the service says is told to it by each call: `done`, `refused`, or `broken`.
+    """
+
+    send: Callable[[Invocation], Awaitable[Outcome]]
+    ledger: Callable[[], Ledger]
+    tombstones: Callable[[], Tombstones]
+
+    async def call(
+        self, kind: Kind, says: str = DONE, *, saga: int = 1, step: str = "pay", epoch: int = 1, shard: int = 0
+    ) -> Outcome:
+        method = Method("/shop.v1.EchoService/" + ("Do" if kind is ACTION else "Undo"), Mapping({}))
+        identity, request = SagaId(UUID(int=saga)), {"text": says}
+        invocation = Invocation(
+            identity, "test", 1, step, "service", method, kind, 1, shard, Epoch(epoch), request, 10.0
+        )
+        return await self.send(invocation)
+
+
+class Servicer(echo_pb2_grpc.EchoServiceServicer):
+    """Writes an effect, and then says what the request tells it to."""
+
+    async def Do(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
+        transaction().record_effect(text=request.text)
+        match request.text:
+            case "refused":
+                raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "no")
+            case "broken":
+                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        return echo_pb2.EchoResponse(text=request.text)
+
+    async def Undo(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
+        return await self.Do(request, context)
+
+
+def business(invocation: Invocation) -> Outcome:
+    match invocation.request["text"]:
+        case "refused":
+            return Refused("FAILED_PRECONDITION", "no")
+        case "broken":
+            return Unknown("RESOURCE_EXHAUSTED", "busy")
+        case text:
+            return Succeeded({"text": text})
+
+
+def model() -> Subject:
+    shop = Shop()
+    participants = ModelParticipants(shop, business, lambda: 0.0)
+    return Subject(
+        participants.call,
+        lambda: [(e.saga_id.int, e.step, str(e.kind), e.epoch) for e in shop.effects],
+        lambda: {(saga_id.int, step) for saga_id, step in shop.tombstones},
+    )
+
+
+def real(client: Client, dsn: str) -> Subject:
+    async def send(invocation: Invocation) -> Outcome:
+        call = CallIdentity(
+            str(invocation.saga_id),
+            invocation.step,
+            CallKind(invocation.kind.value),
+            invocation.epoch,
+            invocation.attempt,
+            invocation.shard,
+        )
+        reply = await client.call(invocation.method.path[1:], echo_pb2.EchoRequest(**invocation.request), call)
+        if reply.code == 0:
+            text = echo_pb2.EchoResponse.FromString(reply.response).text
+            return Succeeded({"text": text} if text else {})
+        code = BY_NUMBER[reply.code]
+        return (Refused if is_refusal(code) else Unknown)(code.name, reply.message)
+
+    def rows(query: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(dsn, autocommit=True, options="-c search_path=rules") as connection:
+            return connection.execute(query.encode()).fetchall()
+
+    return Subject(
+        send,
+        lambda: [
+            (UUID(s).int, *rest) for s, *rest in rows("SELECT saga_id, step, kind, epoch FROM ledger ORDER BY id")
+        ],
+        lambda: {(UUID(s).int, step) for s, step in rows("SELECT saga_id, step FROM barrier WHERE tombstone")},
+    )
+
+
+def service(folder: Path) -> Service:
+    (folder / "0001_nothing.sql").write_text("SELECT 1;\n")
+    return Service(
+        name="rules",
+        register=echo_pb2_grpc.add_EchoServiceServicer_to_server,
+        servicer=lambda _database, _settings: Servicer(),
+        listen="",
+        migrations=folder,
+    )
+
+
+@pytest.fixture(params=["memory", "postgres"])
+async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
+    if request.param == "memory":
+        yield model()
+        return
+    dsn: str = request.getfixturevalue("database")
+    async with running(service(tmp_path), dsn) as participant, connected(participant.port) as client:
+        yield real(client, dsn)
+
+
+def stale(outcome: Outcome) -> bool:
+    return isinstance(outcome, Unknown) and outcome.code == "ABORTED" and outcome.message.startswith("STALE_EPOCH: ")
+
+
+def tombstoned(outcome: Outcome) -> bool:
+    is_refused = isinstance(outcome, Refused) and outcome.code == "FAILED_PRECONDITION"
+    return is_refused and outcome.message.startswith("TOMBSTONE: ")
+
+
+async def test_a_duplicate_gets_the_stored_response(subject: Subject) -> None:
+    first = await subject.call(ACTION)
+    assert first == Succeeded({"text": "done"})
+    # Whatever the service would say now.
+    assert await subject.call(ACTION, REFUSED, epoch=2) == first
+    assert subject.ledger() == [(1, "pay", "action", 1)]
+
+
+async def test_the_refusal_of_an_action_is_stored(subject: Subject) -> None:
+    first = await subject.call(ACTION, REFUSED)
+    assert first == Refused("FAILED_PRECONDITION", "no")
+    assert await subject.call(ACTION, DONE) == first
+    assert subject.ledger() == []
+
+
+async def test_what_breaks_is_not_stored(subject: Subject) -> None:
+    assert await subject.call(ACTION, BROKEN) == Unknown("RESOURCE_EXHAUSTED", "busy")
+    assert subject.ledger() == []
+    assert await subject.call(ACTION) == Succeeded({"text": "done"})
+    assert subject.ledger() == [(1, "pay", "action", 1)]
+
+
+@pytest.mark.parametrize("trouble", [REFUSED, BROKEN])
+async def test_a_compensation_that_fails_may_succeed_later(subject: Subject, trouble: str) -> None:
+    await subject.call(ACTION)
+    assert not isinstance(await subject.call(COMPENSATION, trouble), Succeeded)
+    assert await subject.call(COMPENSATION) == Succeeded({"text": "done"})
+    assert await subject.call(COMPENSATION, REFUSED) == Succeeded({"text": "done"})
+    assert subject.ledger() == [(1, "pay", "action", 1), (1, "pay", "compensation", 1)]
+    assert subject.tombstones() == set()
+
+
+async def test_a_compensation_of_an_action_never_seen_leaves_a_tombstone(subject: Subject) -> None:
+    assert await subject.call(COMPENSATION) == Succeeded({})
+    assert subject.tombstones() == {(1, "pay")}
+    assert tombstoned(await subject.call(ACTION))
+    assert tombstoned(await subject.call(ACTION, epoch=2))
+    assert await subject.call(COMPENSATION, epoch=2) == Succeeded({})
+    assert subject.ledger() == []
+
+
+async def test_a_refused_action_leaves_nothing_to_undo(subject: Subject) -> None:
+    await subject.call(ACTION, REFUSED)
+    assert await subject.call(COMPENSATION, REFUSED) == Succeeded({})
+    assert subject.ledger() == []
+    assert subject.tombstones() == set()
+    assert await subject.call(ACTION) == Refused("FAILED_PRECONDITION", "no")
+
+
+async def test_an_action_that_broke_was_never_seen(subject: Subject) -> None:
+    await subject.call(ACTION, BROKEN)
+    assert await subject.call(COMPENSATION) == Succeeded({})
+    assert subject.tombstones() == {(1, "pay")}
+
+
+async def test_a_late_duplicate_of_a_compensated_action_does_nothing(subject: Subject) -> None:
+    await subject.call(ACTION)
+    await subject.call(COMPENSATION)
+    assert await subject.call(ACTION) == Succeeded({"text": "done"})
+    assert subject.ledger() == [(1, "pay", "action", 1), (1, "pay", "compensation", 1)]
+
+
+async def test_an_old_epoch_gets_no_answer_not_even_a_stored_one(subject: Subject) -> None:
+    await subject.call(ACTION, epoch=1)
+    await subject.call(ACTION, step="ship", epoch=2)
+    assert stale(await subject.call(ACTION, epoch=1))
+    assert stale(await subject.call(COMPENSATION, epoch=1))
+    assert stale(await subject.call(ACTION, step="other", epoch=1))
+    assert subject.ledger() == [(1, "pay", "action", 1), (1, "ship", "action", 2)]
+    assert subject.tombstones() == set()
+    assert await subject.call(ACTION, epoch=2) == Succeeded({"text": "done"})
+
+
+async def test_a_call_that_is_refused_has_raised_the_epoch_all_the_same(subject: Subject) -> None:
+    await subject.call(ACTION, REFUSED, epoch=5)
+    assert stale(await subject.call(ACTION, step="ship", epoch=4))
+    await subject.call(ACTION, BROKEN, step="ship", epoch=6)
+    assert stale(await subject.call(ACTION, step="ship", epoch=5))
+
+
+async def test_each_shard_has_an_epoch_of_its_own(subject: Subject) -> None:
+    await subject.call(ACTION, epoch=9, shard=1)
+    assert await subject.call(ACTION, saga=2, epoch=1, shard=0) == Succeeded({"text": "done"})
+
+
+async def test_duplicates_at_once_take_effect_once(subject: Subject) -> None:
+    outcomes = await asyncio.gather(*(subject.call(ACTION, epoch=epoch) for epoch in [1] * 10))
+    assert outcomes == [Succeeded({"text": "done"})] * 10
+    assert subject.ledger() == [(1, "pay", "action", 1)]
+
+
+async def test_refusals_at_once_are_one_refusal(subject: Subject) -> None:
+    outcomes = await asyncio.gather(*(subject.call(ACTION, says) for says in [REFUSED, DONE] * 5))
+    assert len({type(outcome) for outcome in outcomes}) == 1
+    assert len(subject.ledger()) == (1 if isinstance(outcomes[0], Succeeded) else 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_an_action_and_its_compensation_at_once_are_both_or_neither(subject: Subject, seed: int) -> None:
+    chance = random.Random(seed)
+    calls = [(saga, kind) for saga in range(20) for kind in [ACTION, COMPENSATION] * 2]
+    chance.shuffle(calls)
+    outcomes = await asyncio.gather(*(subject.call(kind, saga=saga) for saga, kind in calls))
+    ledger, tombstones = subject.ledger(), subject.tombstones()
+    for saga in range(20):
+        kinds = [kind for number, _, kind, _ in ledger if number == saga]
+        assert kinds == ([] if (saga, "pay") in tombstones else ["action", "compensation"])
+    for (saga, kind), outcome in zip(calls, outcomes, strict=True):
+        if kind is ACTION and (saga, "pay") in tombstones:
+            assert tombstoned(outcome)
+        else:
+            assert isinstance(outcome, Succeeded)
+
+
+async def test_a_random_history_is_answered_alike(database: str, tmp_path: Path) -> None:
+    """The same calls in the same order, to the model and to Postgres: every answer and the ledgers agree."""
+    chance, simulated = random.Random(11), model()
+    async with running(service(tmp_path), database) as participant, connected(participant.port) as client:
+        served = real(client, database)
+        for _ in range(400):
+            kind, says = chance.choice([ACTION, COMPENSATION]), chance.choice([DONE, DONE, REFUSED, BROKEN])
+            place = {
+                "saga": chance.randrange(30),
+                "step": chance.choice(["pay", "ship"]),
+                "epoch": 1 + chance.randrange(2),
+                "shard": chance.randrange(12),
+            }
+            answers = [await one.call(kind, says, **place) for one in (simulated, served)]
+            assert _without_words(answers[0]) == _without_words(answers[1]), (kind, says, place)
+        assert simulated.ledger() == served.ledger()
+        assert simulated.tombstones() == served.tombstones()
+
+
+def _without_words(outcome: Outcome) -> Outcome:
+    """The kit's own messages say more than the model's; their first word is the reason."""
+    if isinstance(outcome, Succeeded):
+        return outcome
+    return replace(outcome, message=outcome.message.split(":")[0])
