@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -69,6 +69,21 @@ class Gauge:
             await asyncio.sleep(_ASK_INTERVAL_S)
         return None
 
+    async def silence_s(self, since: datetime, until: datetime) -> float:
+        """The longest time in seconds, between two moments, in which no transition was written."""
+        longest: timedelta = (await self._rows("longest_silence", {"since": since, "until": until}))[0][0]
+        return longest.total_seconds()
+
+    async def ended(self, since: datetime, bucket_s: float) -> list[tuple[int, str, int]]:
+        """How many sagas ended since then: the number of the bucket of `bucket_s` seconds, the state, the count."""
+        rows = await self._rows("ended", {"since": since, "bucket_s": bucket_s})
+        return [(bucket, state, count) for bucket, state, count in rows]
+
+    async def epochs(self, since: datetime) -> list[tuple[int, str, str, datetime]]:
+        """The epochs raised since then, and the one before: epoch, holder, cause, when."""
+        rows = await self._rows("epochs_since", {"since": since})
+        return [(epoch, holder, cause, raised_at) for epoch, holder, cause, raised_at in rows]
+
     async def all_ended(self, timeout_s: float) -> bool:
         """Wait until every saga is terminal; whether that was in time."""
         give_up_at_s = time.monotonic() + timeout_s
@@ -79,13 +94,7 @@ class Gauge:
         return True
 
     async def __aenter__(self) -> Self:
-        self._connection = await psycopg.AsyncConnection.connect(
-            self._dsn,
-            autocommit=True,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            application_name="baton-gauge",
-            options="-c statement_timeout=10000",
-        )
+        self._connection = await self._connect()
         return self
 
     async def __aexit__(
@@ -94,10 +103,25 @@ class Gauge:
         if self._connection is not None:
             await self._connection.close()
 
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        try:
+            return await psycopg.AsyncConnection.connect(
+                self._dsn,
+                autocommit=True,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                application_name="baton-gauge",
+                options="-c statement_timeout=10000",
+            )
+        except psycopg.OperationalError as error:
+            raise LogUnavailable(f"the saga log does not answer: {error}") from error
+
     async def _rows(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a query; after an outage of the log, on a new connection."""
         if self._connection is None:
             raise InvariantError("the gauge is asked before it was entered")
         async with self._asking:
+            if self._connection.closed:
+                self._connection = await self._connect()
             try:
                 cursor = await self._connection.execute(query(name), parameters)
                 return await cursor.fetchall()

@@ -64,3 +64,23 @@ SELECT raised_at FROM baton.epoch_history WHERE epoch > %(epoch)s ORDER BY epoch
 
 -- name: clock
 SELECT clock_timestamp(), (SELECT count(*) FROM baton.saga);
+
+-- name: longest_silence
+-- The longest time within a window in which no transition was written; its ends count as transitions.
+SELECT max(at - before) FROM (
+    SELECT at, lag(at) OVER (ORDER BY at) AS before FROM (
+        SELECT at FROM baton.step_log WHERE at BETWEEN %(since)s AND %(until)s
+        UNION ALL SELECT %(since)s::timestamptz
+        UNION ALL SELECT %(until)s::timestamptz
+    ) AS transitions
+) AS silences;
+
+-- name: ended
+-- When sagas ended, and how, in buckets of so many seconds from a moment on.
+SELECT floor(extract(epoch FROM finished_at - %(since)s) / %(bucket_s)s)::integer AS bucket, state, count(*)
+FROM baton.saga WHERE finished_at >= %(since)s GROUP BY 1, 2 ORDER BY 1, 2;
+
+-- name: epochs_since
+SELECT epoch, holder, cause, raised_at FROM baton.epoch_history
+WHERE raised_at >= coalesce((SELECT max(raised_at) FROM baton.epoch_history WHERE raised_at < %(since)s), '-infinity')
+ORDER BY epoch;

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,7 +15,7 @@ from orchestrator.audit.gauge import Gauge, now
 from orchestrator.audit.judge import judge
 from orchestrator.audit.ledgers import load_evidence
 from orchestrator.demo.faults import strike
-from orchestrator.demo.feed import Feed, SagaStarter
+from orchestrator.demo.feed import Feed
 from orchestrator.demo.live import Screen
 from orchestrator.demo.orders import OrderBook, OrdersUnreadable, read_orders
 from orchestrator.demo.report import print_book, print_result
@@ -25,15 +23,13 @@ from orchestrator.demo.shop import declined_customers, initial_stock
 from orchestrator.embedded.cluster import Cluster, data_dir_for
 from orchestrator.embedded.processes import ProcessFailed
 from orchestrator.errors import BatonError
+from orchestrator.starter import Connect, SagaStarter
 
 # Orders a second, unless the file is long: it is fed within a time that a person waits.
 _RATE_MIN = 20.0
 _FEED_MAX_S = 25.0
 # A participant that is away is asked again after 1, 2 and 4 seconds; this is well beyond.
 _END_TIMEOUT_S = 60.0
-
-# Makes a client of the API for endpoints; it tells of every call that is asked again: the endpoint, and why.
-Connect = Callable[[Sequence[str], Callable[[str, str], None]], AbstractAsyncContextManager[SagaStarter]]
 
 
 @dataclass(frozen=True, slots=True)

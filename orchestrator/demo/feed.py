@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from orchestrator.audit.evidence import Acknowledgement
 from orchestrator.demo.orders import Invoice
 from orchestrator.errors import BatonError
-from orchestrator.pb.baton.v1 import saga_pb2
+from orchestrator.starter import SagaStarter
 
 _CALLS_MAX = 64
-
-
-class SagaStarter(Protocol):
-    """The client that the feed is given: it asks the next replica when one does not answer."""
-
-    async def start_saga(
-        self,
-        definition: str,
-        input_json: str,
-        *,
-        version: int = 0,
-        labels: Mapping[str, str] | None = None,
-        request_id: str | None = None,
-        deadline_s: float | None = None,
-    ) -> saga_pb2.StartSagaResponse:
-        """Start a saga. Raises BatonError when that was refused, or nobody answered in time."""
 
 
 @dataclass(frozen=True, slots=True)

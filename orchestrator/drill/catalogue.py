@@ -1,0 +1,20 @@
+"""Every fault that a drill can make, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.drill.fault import Fault
+from orchestrator.drill.process_faults import FAULTS as PROCESS_FAULTS
+from orchestrator.errors import Rejected
+
+FAULTS: tuple[Fault, ...] = tuple(sorted((*PROCESS_FAULTS,), key=lambda fault: (fault.number, fault.name)))
+
+
+def named(names: Sequence[str]) -> list[Fault]:
+    """The faults of these names, or numbers, in the order of the catalogue. Raises Rejected."""
+    known = {fault.name for fault in FAULTS} | {str(fault.number) for fault in FAULTS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise Rejected(f"there is no fault {', '.join(unknown)}; `baton drill --list` names them all")
+    return [fault for fault in FAULTS if fault.name in names or str(fault.number) in names]

@@ -1,0 +1,61 @@
+"""A fault of the catalogue: what it does to a cluster, what is measured, and what is expected of that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.drill.arena import Arena
+from orchestrator.errors import InvariantError
+
+REPETITIONS = 20
+
+
+class Stage(StrEnum):
+    """What kind of cluster a fault needs."""
+
+    PLAIN = "plain"
+    LINKS = "links"  # every link goes through a TCP proxy of ours
+    STANDBY = "standby"  # the saga log has a synchronous standby
+    NAMESPACES = "namespaces"  # replicas live in network namespaces of their own
+
+
+class Measure(StrEnum):
+    """What is held against the bound."""
+
+    GAP = "gap"  # from the strike to the first step that is driven under a later epoch
+    PAUSE = "pause"  # the longest silence of the saga log from the strike until all is healed
+    NONE = "none"
+
+
+def anywhere() -> str | None:
+    """Nothing keeps a fault from being made on this host."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault.
+
+    `number` is that of the catalogue; a number may have variants, each with a `name` of its own. `strike` makes the
+    fault, keeps it, and returns when it is healed. `bound_s` limits the measure (None: it is told, not judged), beyond
+    what the strike itself declares as its own outage. One strike is a reason for `changes_max` changes of leadership.
+    Fewer repetitions than usual want a `reason`. `needs` says why this host cannot make the fault, None if it can.
+    """
+
+    number: int
+    name: str
+    says: str
+    strike: Callable[[Arena], Awaitable[None]]
+    stage: Stage = Stage.PLAIN
+    measure: Measure = Measure.GAP
+    bound_s: float | None = None
+    changes_max: int = 1
+    repetitions: int = REPETITIONS
+    reason: str = ""
+    needs: Callable[[], str | None] = anywhere
+
+    def __post_init__(self) -> None:
+        if self.repetitions < REPETITIONS and not self.reason:
+            raise InvariantError(f"{self.name}: {self.repetitions} repetitions need a reason")
