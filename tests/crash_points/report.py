@@ -1,0 +1,90 @@
+"""Explores flows, each in a process of its own, and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+import structlog
+
+from orchestrator.simulation.clock import VirtualLoop
+from orchestrator.simulation.participants import Rules
+
+from .cases import Case, cases
+from .explore import Explorer, Tally
+from .flows import FLOWS, flow
+from .run import Stage
+from .world import DatedLog, new_world
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What came of one flow, and how long it took, in seconds."""
+
+    name: str
+    tally: Tally
+    took_s: float
+
+
+@contextmanager
+def staged() -> Iterator[Stage]:
+    """A stage on a virtual loop, with a silent log."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    loop = VirtualLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield Stage(loop)
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+        structlog.reset_defaults()
+
+
+def explore(name: str, *, pairs: bool = True, exact: bool = False) -> Explored:
+    """Every crash point of every case of a flow."""
+    began_s, tally, subject = time.monotonic(), Tally(), flow(name)
+    with staged() as stage:
+        for case in cases(subject.definition):
+            world = new_world(subject, DatedLog(stage.clock))
+            tally.add(Explorer(stage, case, pairs=pairs, exact=exact).explore(world))
+    return Explored(name, tally, time.monotonic() - began_s)
+
+
+def explore_case(name: str, case: Case, rules: Rules, log: type[DatedLog] = DatedLog) -> Tally:
+    """The single faults of one case, under a barrier or on a log that may be broken."""
+    with staged() as stage:
+        return Explorer(stage, case, pairs=False).explore(new_world(flow(name), log(stage.clock), rules))
+
+
+def explore_all(names: Sequence[str], processes: int, *, exact: bool = False) -> Iterator[Explored]:
+    """Explore several flows at once, the longest first; yields each as it is done, in the order of `names`."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        order = sorted(names, key=lambda name: -len(flow(name).definition.steps))
+        begun = {name: pool.submit(explore, name, pairs=True, exact=exact) for name in order}
+        for name in names:
+            yield begun[name].result()
+
+
+def lines(explored: Sequence[Explored], took_s: float) -> Iterator[str]:
+    """A table, a row for each flow."""
+    row = "{:<38} {:>6} {:>8} {:>8} {:>9} {:>8} {:>8}"
+    yield row.format("flow", "cases", "effects", "singles", "pairs", "runs", "seconds")
+    total = Tally()
+    for one in explored:
+        tally = one.tally
+        total.add(tally)
+        name = one.name if one.name in FLOWS else f"feature {one.name}"
+        yield row.format(*_figures(name, tally), f"{one.took_s:.1f}")
+    yield row.format(*_figures("all", total), f"{took_s:.1f}")
+    yield from total.violations
+    yield f"{len(total.violations)} violations"
+
+
+def _figures(name: str, tally: Tally) -> tuple[object, ...]:
+    return name, tally.cases, tally.effects, tally.singles, tally.pairs, tally.runs
