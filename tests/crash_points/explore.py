@@ -164,4 +164,4 @@ class Explorer:
 def cancel(world: World) -> None:
     """Ask for a cancellation, as a client does at any time."""
     if world.row.cancel_reason is None and not world.row.state.terminal:
-        world.log.requestcancel(SAGA, "the customer changed their mind")
+        world.log.request_cancel(SAGA, "the customer changed their mind")
