@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -94,5 +95,22 @@ def _ask(replica: Replica, method: str, point: str, body: str) -> dict[str, Any]
             return answer
     except HTTPError as error:
         raise CannotArm(f"{replica.name}: {method} {point} {body}: {error.read().decode(errors='replace')}") from None
-    except (URLError, HTTPException, OSError) as error:
+    except (HTTPException, ConnectionResetError) as error:
+        if method == "PUT":
+            # It has struck before the answer was complete.
+            return {}
         raise CannotArm(f"{replica.name}: {method} {point}: {error}") from None
+    except (URLError, OSError) as error:
+        raise CannotArm(f"{replica.name}: {method} {point}: {error}") from None
+
+
+def struck_at(replica: Replica, point: str) -> datetime:
+    """When a failpoint struck last in a replica, by the line that it wrote before it acted.
+
+    Raises ProcessFailed when there is no such line.
+    """
+    lines = (line for line in reversed(replica.log_path.read_text(errors="replace").splitlines()))
+    for line in lines:
+        if "failpoint_strikes" in line and point in line:
+            return datetime.fromisoformat(line.split()[0])
+    raise replica.failed(f"has not said that it passed {point}")

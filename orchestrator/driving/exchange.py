@@ -99,9 +99,12 @@ class Exchange:
 
     async def _receive(self) -> None:
         try:
-            if ARMED:
-                await strike(effects.RECEIVE.before)
-            while isinstance(batch := await self._stream.read(), pb.ReplyBatch):
+            while True:
+                if ARMED:
+                    await strike(effects.RECEIVE.before)
+                batch = await self._stream.read()
+                if not isinstance(batch, pb.ReplyBatch):
+                    break
                 if ARMED:
                     await strike(effects.RECEIVE.after)
                 for reply in batch.replies:
