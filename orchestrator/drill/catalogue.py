@@ -6,10 +6,20 @@ from collections.abc import Sequence
 
 from orchestrator.drill.crash_faults import FAULTS as CRASH_FAULTS
 from orchestrator.drill.fault import Fault
+from orchestrator.drill.link_faults import FAULTS as LINK_FAULTS
+from orchestrator.drill.namespace_faults import FAULTS as NAMESPACE_FAULTS
 from orchestrator.drill.process_faults import FAULTS as PROCESS_FAULTS
 from orchestrator.errors import Rejected
 
-FAULTS: tuple[Fault, ...] = tuple(sorted((*CRASH_FAULTS, *PROCESS_FAULTS,), key=lambda fault: (fault.number, fault.name)))
+FAULTS: tuple[Fault, ...] = tuple(
+    sorted(
+        (
+            *CRASH_FAULTS,
+            *PROCESS_FAULTS,
+        ),
+        key=lambda fault: (fault.number, fault.name),
+    )
+)
 
 
 def named(names: Sequence[str]) -> list[Fault]:
