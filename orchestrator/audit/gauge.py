@@ -120,13 +120,22 @@ class Gauge:
         if self._connection is None:
             raise InvariantError("the gauge is asked before it was entered")
         async with self._asking:
-            if self._connection.closed:
-                self._connection = await self._connect()
-            try:
-                cursor = await self._connection.execute(query(name), parameters)
-                return await cursor.fetchall()
-            except psycopg.OperationalError as error:
-                raise LogUnavailable(f"the saga log does not answer: {error}") from error
+            for left in (1, 0):
+                if self._connection.closed:
+                    self._connection = await self._connect()
+                try:
+                    cursor = await self._connection.execute(query(name), parameters)
+                    if self._connection.pgconn.parameter_status(b"default_transaction_read_only") != b"on":
+                        return await cursor.fetchall()
+                    # Another server takes the writes now, and this one knows nothing of them.
+                    reason = "it has turned read-only"
+                except psycopg.OperationalError as error:
+                    # The first time, it may be the word of an outage that is over.
+                    reason = str(error)
+                await self._connection.close()
+                if not left:
+                    raise LogUnavailable(f"the saga log does not answer: {reason}")
+        raise InvariantError("a loop with an end went on")
 
 
 def now() -> datetime:
