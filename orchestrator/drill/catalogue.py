@@ -15,6 +15,8 @@ FAULTS: tuple[Fault, ...] = tuple(
     sorted(
         (
             *CRASH_FAULTS,
+            *LINK_FAULTS,
+            *NAMESPACE_FAULTS,
             *PROCESS_FAULTS,
         ),
         key=lambda fault: (fault.number, fault.name),
