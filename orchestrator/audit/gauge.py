@@ -45,9 +45,13 @@ class Gauge:
 
     async def picture(self) -> Picture:
         """The picture of the moment."""
-        fence = await self._rows("fence")
-        epoch, holder = fence[0] if fence else (0, "")
+        epoch, holder = await self.fence()
         return Picture(dict(await self._rows("census")), epoch, holder)
+
+    async def fence(self) -> tuple[int, str]:
+        """The epoch that holds the fence, and who raised it; 0 and nobody before the first."""
+        found = await self._rows("fence")
+        return found[0] if found else (0, "")
 
     async def beginning(self) -> tuple[datetime, int]:
         """The database's time now, and how many sagas there are from before."""

@@ -7,12 +7,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 
 from orchestrator.audit.gauge import Gauge, now
 from orchestrator.drill.links import Links
 from orchestrator.drill.load import Load
 from orchestrator.drill.namespaces import Namespaces
 from orchestrator.embedded.cluster import Cluster, Leader
+from orchestrator.embedded.servers import Replica
 from orchestrator.embedded.standby import PostgresPair
 from orchestrator.errors import InvariantError
 
@@ -32,7 +34,8 @@ class Strike:
 class Arena:
     """One cluster with its load. `links`, `namespaces` and `pair` are there at the stages that have them.
 
-    `chance` is seeded: whatever a fault chooses, it chooses by that.
+    `chance` is seeded: whatever a fault chooses, it chooses by that. `previous` is the Python of an environment in
+    which another release of Baton is installed, if there is one.
     """
 
     cluster: Cluster
@@ -43,6 +46,7 @@ class Arena:
     links: Links | None = None
     namespaces: Namespaces | None = None
     pair: PostgresPair | None = None
+    previous: Path | None = None
     strike: Strike | None = None
 
     async def leader(self) -> Leader:
@@ -61,6 +65,15 @@ class Arena:
         if self.strike is None:
             raise InvariantError("an outage before the strike")
         self.strike = replace(self.strike, outage_s=seconds)
+
+    async def epoch_above(self, epoch: int, timeout_s: float = DRIVEN_TIMEOUT_S) -> Replica:
+        """Who raised the next epoch, as soon as it is raised. Raises TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                raised, holder = await self.gauge.fence()
+                if raised > epoch:
+                    return next(replica for replica in self.cluster.replicas if replica.replica_id == holder)
+                await asyncio.sleep(0.001)
 
     async def keep(self, seconds: float) -> None:
         """Let the fault last so long under load."""

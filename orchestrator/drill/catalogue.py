@@ -18,6 +18,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             *LINK_FAULTS,
             *NAMESPACE_FAULTS,
             *PROCESS_FAULTS,
+            *SERVER_FAULTS,
         ),
         key=lambda fault: (fault.number, fault.name),
     )

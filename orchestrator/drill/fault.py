@@ -42,6 +42,7 @@ class Fault:
     fault, keeps it, and returns when it is healed. `bound_s` limits the measure (None: it is told, not judged), beyond
     what the strike itself declares as its own outage. One strike is a reason for `changes_max` changes of leadership.
     Fewer repetitions than usual want a `reason`. `needs` says why this host cannot make the fault, None if it can.
+    `prepare` is done once, before the load begins, and its changes of leadership do not count.
     """
 
     number: int
@@ -55,6 +56,7 @@ class Fault:
     repetitions: int = REPETITIONS
     reason: str = ""
     needs: Callable[[], str | None] = anywhere
+    prepare: Callable[[Arena], Awaitable[None]] | None = None
 
     def __post_init__(self) -> None:
         if self.repetitions < REPETITIONS and not self.reason:

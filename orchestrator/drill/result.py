@@ -89,17 +89,23 @@ class FaultResult:
         if self.skipped is not None:
             return True
         sound = self.error is None and not self.failed_starts and all(finding.holds for finding in self.findings)
-        return sound and self.within_bound
+        return sound and self.within_bound and self.changes <= self.changes_max
 
     def complaints(self) -> list[str]:
         """Everything that speaks against it, in words."""
         lines = [] if self.error is None else [self.error]
         lines += [f"StartSaga failed: {failure}" for failure in self.failed_starts]
         lines += [line for finding in self.findings if not finding.holds for line in finding.lines()]
+        if self.changes > self.changes_max:
+            terms = ", ".join(f"{term.epoch} {term.holder} ({term.cause})" for term in self._terms())
+            lines.append(f"I8: leadership changed {self.changes} times, for {self.changes_max} reasons: {terms}")
         if not self.within_bound:
             worst_s = quantile(self.measured, 0.99)
             lines.append(f"I7: {self.fault.measure} of {worst_s:.3f} s at p99, more than {self.fault.bound_s:g} s")
         return lines
+
+    def _terms(self) -> Sequence[Term]:
+        return () if self.timeline is None else self.timeline.terms
 
 
 def quantile(values: Sequence[float], share: float) -> float:

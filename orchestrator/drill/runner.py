@@ -45,6 +45,9 @@ async def run_fault(fault: Fault, options: StageOptions, repetitions: int | None
 async def _perform(fault: Fault, arena: Arena, result: FaultResult) -> FaultResult:
     """Strike under load until done or in trouble; and judge in either case, as far as that can be told."""
     await arena.leader()
+    if fault.prepare is not None:
+        await fault.prepare(arena)
+        await arena.leader()
     began_at = now()
     marks: list[Mark] = []
     with _told() as troubles:
@@ -57,16 +60,15 @@ async def _perform(fault: Fault, arena: Arena, result: FaultResult) -> FaultResu
             arena.tell(f"{fault.name}: some sagas have not ended {HEAL_S:.0f} s after the last fault")
     cluster = arena.cluster
     evidence = await asyncio.to_thread(load_evidence, cluster.baton_dsn, cluster.shop_dsn)
-    faults = fault.changes_max * result.repetitions
-    verdict = judge(evidence, Circumstances(arena.load.acknowledged, faults))
+    verdict = judge(evidence, Circumstances(arena.load.acknowledged))
     return replace(
         result,
         error=troubles[0] if troubles else None,
         states=dict(Counter(saga.state for saga in evidence.sagas)),
         failed_starts=tuple(arena.load.failed),
-        changes=len(evidence.epochs) - 1,
-        # I7 is judged by the measures of all repetitions together.
-        findings=tuple(finding for finding in verdict.findings if finding.invariant != "I7"),
+        changes=sum(row.raised_at >= began_at for row in evidence.epochs),
+        # I7 and I8 are judged by the measures, and by the changes, of all repetitions together.
+        findings=tuple(finding for finding in verdict.findings if finding.invariant not in ("I7", "I8")),
         timeline=await _timeline(arena, evidence, marks, began_at),
     )
 

@@ -30,6 +30,7 @@ class StageOptions:
     tell: Tell
     rate: float = RATE
     seed: int = 0
+    previous: Path | None = None
 
 
 @asynccontextmanager
@@ -66,4 +67,5 @@ async def set_stage(stage: Stage, options: StageOptions) -> AsyncGenerator[Arena
             links=links,
             namespaces=namespaces,
             pair=cluster.pair,
+            previous=options.previous,
         )

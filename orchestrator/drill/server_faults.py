@@ -1,0 +1,168 @@
+"""Faults of what replicas stand on: members of etcd, Postgres, and participants, killed, frozen, and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import Literal
+
+import orjson
+
+from orchestrator.drill.arena import Arena
+from orchestrator.drill.fault import Fault, Measure
+from orchestrator.embedded.cluster import in_thread
+from orchestrator.embedded.etcd import EtcdMember
+
+# A saga is started every 25 ms: a log that is silent for longer than this was held up by something.
+_PAUSE_S = 0.3
+# After an outage of Postgres everybody connects again.
+_RECONNECT_S = 0.5
+_ETCD_AWAY_S = 5.0
+_QUORUM_AWAY_S = 30.0
+_FREEZE_S = 4.0
+
+
+async def _kill_etcd_leader(arena: Arena) -> None:
+    leader, victim = await arena.leader(), await _etcd_leader(arena)
+    arena.struck(leader)
+    victim.kill()
+    await arena.keep(_ETCD_AWAY_S)
+    await _bring_back(arena, victim)
+
+
+async def _freeze_etcd_member(arena: Arena) -> None:
+    leader = await arena.leader()
+    member = arena.chance.choice(arena.cluster.etcd.members)
+    arena.struck(leader)
+    member.suspend()
+    await arena.keep(_FREEZE_S)
+    member.resume()
+    await in_thread(arena.cluster.etcd.wait_healthy)
+
+
+async def _etcd_without_quorum(arena: Arena) -> None:
+    leader = await arena.leader()
+    victims = arena.chance.sample(arena.cluster.etcd.members, 2)
+    arena.struck(leader)
+    for victim in victims:
+        victim.kill()
+    await arena.keep(_QUORUM_AWAY_S)
+    await _bring_back(arena, *victims)
+
+
+async def _kill_both_leaders(arena: Arena) -> None:
+    leader, victim = await arena.leader(), await _etcd_leader(arena)
+    arena.struck(leader)
+    victim.kill()
+    leader.replica.kill()
+    await arena.cluster.wait_leader(above_epoch=leader.epoch)
+    await _bring_back(arena, victim)
+
+
+async def _restart_postgres(arena: Arena, mode: Literal["fast", "immediate"]) -> None:
+    leader = await arena.leader()
+    arena.struck(leader)
+    began_s = time.monotonic()
+    await in_thread(partial(arena.cluster.postgres.restart, mode=mode))
+    arena.outage(time.monotonic() - began_s)
+    await arena.driven(20)
+
+
+async def _restart_postgres_fast(arena: Arena) -> None:
+    await _restart_postgres(arena, "fast")
+
+
+async def _restart_postgres_immediate(arena: Arena) -> None:
+    await _restart_postgres(arena, "immediate")
+
+
+async def _restart_postgres_during_scan(arena: Arena) -> None:
+    leader = await arena.leader()
+    arena.struck(leader)
+    leader.replica.kill()
+    await arena.epoch_above(leader.epoch)
+    began_s = time.monotonic()
+    await in_thread(partial(arena.cluster.postgres.restart, mode="immediate"))
+    arena.outage(time.monotonic() - began_s)
+    await arena.driven(20)
+
+
+async def _etcd_leader(arena: Arena) -> EtcdMember:
+    """The member that leads etcd itself."""
+    etcd = arena.cluster.etcd
+    answers = orjson.loads(await asyncio.to_thread(etcd.etcdctl, "endpoint", "status", "--write-out", "json"))
+    (endpoint,) = (a["Endpoint"] for a in answers if a["Status"]["leader"] == a["Status"]["header"]["member_id"])
+    return etcd.members[etcd.endpoints.index(endpoint.removeprefix("http://"))]
+
+
+async def _bring_back(arena: Arena, *members: EtcdMember) -> None:
+    for member in members:
+        await in_thread(member.start)
+    await in_thread(arena.cluster.etcd.wait_healthy)
+
+
+FAULTS: tuple[Fault, ...] = (
+    Fault(
+        13,
+        "kill-etcd-leader",
+        f"etcd's own leader is killed, for {_ETCD_AWAY_S:g} s",
+        _kill_etcd_leader,
+        measure=Measure.PAUSE,
+        bound_s=_PAUSE_S,
+        changes_max=0,
+    ),
+    Fault(
+        13,
+        "freeze-etcd-member",
+        f"a member of etcd is frozen for {_FREEZE_S:g} s",
+        _freeze_etcd_member,
+        measure=Measure.PAUSE,
+        bound_s=_PAUSE_S,
+        changes_max=0,
+    ),
+    Fault(
+        14,
+        "etcd-without-quorum",
+        f"two members of etcd are away for {_QUORUM_AWAY_S:g} s: our leader goes on",
+        _etcd_without_quorum,
+        measure=Measure.PAUSE,
+        bound_s=_PAUSE_S,
+        changes_max=0,
+    ),
+    Fault(
+        15,
+        "kill-both-leaders",
+        "etcd's leader and ours are killed together",
+        _kill_both_leaders,
+        bound_s=2.0,
+    ),
+    Fault(
+        17,
+        "restart-postgres-fast",
+        "Postgres is restarted: connections are ended",
+        _restart_postgres_fast,
+        measure=Measure.PAUSE,
+        bound_s=_RECONNECT_S,
+        changes_max=0,
+    ),
+    Fault(
+        17,
+        "restart-postgres-immediate",
+        "Postgres crashes and recovers",
+        _restart_postgres_immediate,
+        measure=Measure.PAUSE,
+        bound_s=_RECONNECT_S,
+        changes_max=0,
+    ),
+    Fault(
+        17,
+        "restart-postgres-during-scan",
+        "the leader is killed, and Postgres crashes while the next one scans",
+        _restart_postgres_during_scan,
+        measure=Measure.PAUSE,
+        # A leader that had only just begun may give up, and another one try after its cool-down of a second.
+        bound_s=2.5,
+        changes_max=2,
+    ),
+)
