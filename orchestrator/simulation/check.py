@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from itertools import pairwise
 
+from orchestrator.audit.checks import changes_have_causes
 from orchestrator.audit.evidence import (
     Circumstances,
     EffectRow,
@@ -32,10 +33,9 @@ def verdict(world: SimulatedWorld) -> Verdict:
     whole = judge(evidence, Circumstances(told, world.causes))
     if world.healed_at_s is None:
         return whole
-    # The beginning that is allowed for may be none: a leader is there already, or comes within the calm's delay.
-    raised = sum(row.at_s > world.healed_at_s + CALM_AFTER_S for row in world.postgres.history.raises)
+    # A leader is there long since: not even the change that a beginning is allowed (faults + 1) may come.
     calm = _at(world.healed_at_s + CALM_AFTER_S)
-    quiet = judge(evidence, Circumstances(told, -1 if raised else 0, since=calm)).finding("I8")
+    quiet = changes_have_causes(evidence, Circumstances(told, -1, since=calm))
     named = Finding("I8", "leadership does not change once the faults are over", quiet.checked, quiet.offences)
     return Verdict((*whole.findings, named))
 

@@ -41,6 +41,10 @@ class Plan:
     strikes: tuple[tuple[float, Fault], ...]
     weathers: Weathers
     poison: float
+    # Whether the participants refuse an old epoch: everything must hold without it as well (R6).
+    epochs: bool
+    # How likely a statement on Postgres takes up to a second: it is still open when its client has long ended.
+    slow: float
 
 
 def draw(chance: random.Random, load_s: float) -> Plan:
@@ -49,7 +53,7 @@ def draw(chance: random.Random, load_s: float) -> Plan:
     weights = [fault.weight for fault in possible]
     times = sorted(chance.uniform(0.5, load_s) for _ in range(chance.randint(10, 25)))
     strikes = tuple((at_s, chance.choices(possible, weights)[0]) for at_s in times)
-    return Plan(strikes, _weathers(chance), 0.02 if chance.random() < 0.1 else 0.0)
+    return Plan(strikes, _weathers(chance), 0.02 if chance.random() < 0.1 else 0.0, chance.random() < 0.5, chance.choice((0.0, 0.02)))
 
 
 def _weathers(chance: random.Random) -> Weathers:

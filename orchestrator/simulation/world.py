@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -62,7 +62,8 @@ class SimulatedWorld:
         self.postgres = PostgresModel(loop, random.Random(f"{seed}/postgres"), self.trace, self.now)
         self.postgres.fencing = mutation.fencing
         chance = random.Random(f"{seed}/services")
-        self.services = {name: Service(name, mutation.rules, loop, chance, self.trace) for name in SERVICES}
+        rules = replace(mutation.rules, epochs=self.plan.epochs)
+        self.services = {name: Service(name, rules, loop, chance, self.trace) for name in SERVICES}
         self.names = ("r1", "r2", "r3")
         self.replicas: dict[str, Replica] = {}
         self.past: list[Replica] = []
@@ -92,6 +93,7 @@ class SimulatedWorld:
             mutation.wrap_participants,
         )
         self.postgres.raised = self._raised
+        self.heal_postgres_speed()
 
     def now(self) -> datetime:
         """The true time of day."""
@@ -320,8 +322,9 @@ class SimulatedWorld:
         self.after(lasting_s, self.postgres.start)
 
     def heal_postgres_speed(self) -> None:
-        """Statements are fast again."""
-        self.postgres.slow = 0.0
+        """Statements are as fast again as they were, and faster once the world is healed."""
+        self.postgres.slow = self.plan.slow if self.healed_at_s is None else 0.0
+        self.postgres.slow_max_s = 1.0
 
     def stop_etcd(self, lasting_s: float) -> None:
         """No member of etcd can be reached; their clocks go on."""
