@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from tests.search import model_log
 from tests.search.actions import Action, Game, moves
 from tests.search.canonical import canonical
+from tests.search.core import Shape, saga_key
 from tests.search.invariants import Violation, violations
 from tests.search.world import World
 
@@ -57,7 +58,10 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a search found. `exhausted`: there is no further state within the bounds."""
+    """What a search found. `exhausted`: there is no further state within the bounds.
+
+    `culprit` is the state that violates an invariant, `trace` the shortest way there.
+    """
 
     states: int
     transitions: int
@@ -65,6 +69,7 @@ class Result:
     seconds: float
     exhausted: bool
     violation: Violation | None
+    culprit: World | None
     trace: tuple[Action, ...]
     graph: Graph
 
@@ -107,10 +112,21 @@ def _search(game: Game, silent: frozenset[str], reduce: Reduce) -> Result:
     if found is None and exhausted and "I6" not in silent:
         found = _stuck(game, graph)
     seconds = time.perf_counter() - began_s
-    trace = graph.trace(found[0]) if found else ()
-    violation = found[1] if found else None
-    exhausted = exhausted and (found is None or found[1].invariant == "I6")
-    return Result(len(graph.worlds), transitions, graph.depths[-1], seconds, exhausted, violation, trace, graph)
+    if found is None:
+        return Result(len(graph.worlds), transitions, graph.depths[-1], seconds, exhausted, None, None, (), graph)
+    culprit, violation = found
+    # Only I6 is judged on the whole space; any other violation has ended the search where it was found.
+    exhausted = violation.invariant == "I6"
+    depth, world, trace = graph.depths[-1], graph.worlds[culprit], graph.trace(culprit)
+    return Result(len(graph.worlds), transitions, depth, seconds, exhausted, violation, world, trace, graph)
+
+
+def seen(game: Game, result: Result) -> set[tuple[object, ...]]:
+    """The states of the stores and the participants that a search has met, whatever the replicas remembered."""
+    return {
+        (saga_key(game.core.saga(Shape(w.log))), w.client, w.sagas, w.cancel, w.fence, w.participants)
+        for w in result.graph.worlds
+    }
 
 
 def _stuck(game: Game, graph: Graph) -> tuple[int, Violation] | None:

@@ -11,7 +11,7 @@ from tests.search.actions import Game
 from tests.search.bounds import Bounds
 from tests.search.canonical import canonical, overtaken_silenced
 from tests.search.mutations import Rules
-from tests.search.search import Result, search
+from tests.search.search import Result, search, seen
 from tests.search.world import Call, Client, Key, Stage, Statement
 
 STATES_MIN = 100_000
@@ -46,6 +46,11 @@ def test_one_more_fault_violates_nothing_either(deep: tuple[Game, Result]) -> No
     assert result.violation is None
     assert result.exhausted
     assert result.states >= STATES_MIN / 2
+
+
+def test_silencing_overtaken_leaders_hides_no_state_of_the_stores(wide: tuple[Game, Result]) -> None:
+    game = Game.of(Bounds(faults=1), Rules())
+    assert seen(game, search(game, reduce=overtaken_silenced)) == seen(*wide)
 
 
 def test_three_generations_act_at_once(wide: tuple[Game, Result]) -> None:
