@@ -84,7 +84,7 @@ async def _unheard_raise(arena: Arena) -> None:
     """The leader hands over, and the first answer to its successor's raise of the epoch is lost."""
     links, leader = arena.the_links(), await arena.leader()
     before = await links.tally()
-    await links.each(ANY, "postgres", lambda link: link.swallow_answers(_HANDOVER, _READY_FOR_QUERY))
+    await links.swallow_answers(ANY, "postgres", _HANDOVER, _READY_FOR_QUERY)
     arena.struck(leader)
     leader.replica.terminate()
     try:
@@ -207,7 +207,7 @@ FAULTS: tuple[Fault, ...] = (
     _participant(_blackholed(ANY, SERVICE, [Toward.CLIENT]), "participant-mute", "heard, but not answered by"),
     _commit(_unheard(_INTENT, ""), "commit-unheard", "writes of the leader", 0),
     _commit(_unheard(_START, ANY), "start-unheard", "starts of sagas, on every replica", 0),
-    # The raise whose answer was lost counts, and the next epoch too, by which the winner then leads.
+    # The raise that nobody heard of counts. Its winner gives the key back, and the next one raises the epoch again.
     _commit(_unheard_raise, "raise-unheard", "the raise of the epoch", 2),
     _calls(_DUPLICATED, 8.0, "calls-duplicated", "delivered twice and in another order"),
     _calls(_LATE, 8.0, "calls-late", "held back for 8 s at every attempt, one step in twenty, and reordered"),

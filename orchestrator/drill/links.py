@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from orchestrator.drill.proxy import BOTH, Link, Proxy, Tally, Toward
+from orchestrator.drill.proxy import BOTH, Link, Proxy, Tally, Toward, Trap
 from orchestrator.errors import InvariantError
 
 ANY = "*"
@@ -78,8 +78,9 @@ class Links:
     async def swallow_answers(
         self, source: str, target: str, request: bytes = b"", answer: bytes = b"", times: int = 1
     ) -> None:
-        """Reset connections right after the answer to `request` came, undelivered. See `Link.swallow_answers`."""
-        await self.each(source, target, lambda link: link.swallow_answers(request, answer, times))
+        """Reset connections right after the answer to `request` came, undelivered: `times` in all. See `Trap`."""
+        trap = Trap(request, answer, times)
+        await self.each(source, target, lambda link: link.swallow_answers(trap))
 
     async def divert(self, source: str, target: str, address: str) -> None:
         """Forward to `address` (host:port) instead. See `Link.divert`."""

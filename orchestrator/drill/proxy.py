@@ -25,7 +25,7 @@ from orchestrator.drill.flow import FAIR, End, Weather
 from orchestrator.drill.sockets import keep_packets, listen, lose_packets, outgoing
 from orchestrator.errors import InvariantError
 
-__all__ = ["BOTH", "Link", "Proxy", "Tally", "Toward"]
+__all__ = ["BOTH", "Link", "Proxy", "Tally", "Toward", "Trap"]
 
 _CONNECT_TIMEOUT_S = 10.0
 _PROBE_TIMEOUT_S = 0.2
@@ -120,9 +120,9 @@ class Link:
         self._lost = set(toward)
         self._set_losing(True)
 
-    def swallow_answers(self, request: bytes = b"", answer: bytes = b"", times: int = 1) -> None:
-        """Reset a connection right after the server's answer came, and deliver nothing of it; see `Trap`."""
-        self.trap = Trap(request, answer, times)
+    def swallow_answers(self, trap: Trap) -> None:
+        """Reset a connection right after the server's answer came, and deliver nothing of it. Links may share a trap."""
+        self.trap = trap
 
     def divert(self, target: tuple[str, int]) -> None:
         """Forward to another target. The open connections are reset: those that come instead go there."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.drill.proxy import Link, Proxy, Toward
+from orchestrator.drill.proxy import Link, Proxy, Toward, Trap
 
 WITHIN_S = 10.0
 # So long nothing comes: a bound on what must not happen, not a wait for what must.
@@ -317,7 +317,7 @@ async def test_a_swallowed_answer_was_given_and_never_came() -> None:
     async with world() as it:
         bystander, victim = await it.connect(), await it.connect()
         await alive(bystander, b"one")
-        it.link.swallow_answers(b"COMMIT", b"MIT")
+        it.link.swallow_answers(Trap(b"COMMIT", b"MIT", 1))
         victim[1].write(b"BEGIN CO")
         assert await read(victim[0], 8) == b"BEGIN CO"
         victim[1].write(b"MMIT")  # the request is found across two reads
