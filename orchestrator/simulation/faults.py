@@ -18,7 +18,7 @@ from orchestrator.simulation.replica import KEYS, Replica, Weathers
 from orchestrator.simulation.services import Temper
 
 if TYPE_CHECKING:
-    from orchestrator.simulation.world import SimulatedWorld
+    from orchestrator.simulation.stage import Stage
 
 # How long a fault lasts, in seconds: mostly short, now and then longer than leases, timeouts and budgets.
 _SHORT_S, _LONG_S = 1.5, 12.0
@@ -31,7 +31,7 @@ class Fault:
     name: str
     weight: float
     cause: int
-    strike: Callable[[SimulatedWorld, random.Random], None]
+    strike: Callable[[Stage, random.Random], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,13 @@ def draw(chance: random.Random, load_s: float) -> Plan:
     weights = [fault.weight for fault in possible]
     times = sorted(chance.uniform(0.5, load_s) for _ in range(chance.randint(10, 25)))
     strikes = tuple((at_s, chance.choices(possible, weights)[0]) for at_s in times)
-    return Plan(strikes, _weathers(chance), 0.02 if chance.random() < 0.1 else 0.0, chance.random() < 0.5, chance.choice((0.0, 0.02)))
+    return Plan(
+        strikes,
+        _weathers(chance),
+        0.02 if chance.random() < 0.1 else 0.0,
+        chance.random() < 0.5,
+        chance.choice((0.0, 0.02)),
+    )
 
 
 def _weathers(chance: random.Random) -> Weathers:
@@ -76,10 +82,10 @@ def _lasting(chance: random.Random) -> float:
     return chance.uniform(0.05, _SHORT_S if chance.random() < 0.6 else _LONG_S)
 
 
-def _victim(world: SimulatedWorld, chance: random.Random) -> Replica | None:
+def _victim(stage: Stage, chance: random.Random) -> Replica | None:
     """Mostly the leader."""
-    leader = world.leader()
-    running = world.running()
+    leader = stage.leader()
+    running = stage.running()
     if leader is not None and chance.random() < 0.75:
         return leader
     return chance.choice(running) if running else None
@@ -88,159 +94,159 @@ def _victim(world: SimulatedWorld, chance: random.Random) -> Replica | None:
 # Processes.
 
 
-def _kill(world: SimulatedWorld, chance: random.Random) -> None:
-    if victim := _victim(world, chance):
-        world.kill(victim, restart_after_s=chance.choice((0.05, 0.5, 4.0)) * chance.random())
+def _kill(stage: Stage, chance: random.Random) -> None:
+    if victim := _victim(stage, chance):
+        stage.kill(victim, restart_after_s=chance.choice((0.05, 0.5, 4.0)) * chance.random())
 
 
-def _kill_heir(world: SimulatedWorld, chance: random.Random) -> None:
+def _kill_heir(stage: Stage, chance: random.Random) -> None:
     """The leader, and then its successor, a moment after it has raised the epoch."""
-    _kill(world, chance)
+    _kill(stage, chance)
     delay_s = 0.05 * chance.random()
-    world.at_next_raise(lambda: world.after(delay_s, lambda: _kill_leader(world, chance)))
+    stage.at_next_raise(lambda: stage.after(delay_s, lambda: _kill_leader(stage, chance)))
 
 
-def _kill_leader(world: SimulatedWorld, chance: random.Random) -> None:
-    if leader := world.leader():
-        world.kill(leader, restart_after_s=2 * chance.random())
+def _kill_leader(stage: Stage, chance: random.Random) -> None:
+    if leader := stage.leader():
+        stage.kill(leader, restart_after_s=2 * chance.random())
 
 
-def _kill_all(world: SimulatedWorld, chance: random.Random) -> None:
-    for replica in world.running():
-        world.kill(replica, restart_after_s=3 * chance.random())
+def _kill_all(stage: Stage, chance: random.Random) -> None:
+    for replica in stage.running():
+        stage.kill(replica, restart_after_s=3 * chance.random())
 
 
-def _terminate(world: SimulatedWorld, chance: random.Random) -> None:
-    if victim := _victim(world, chance):
-        world.terminate(victim, restart_after_s=2 * chance.random())
+def _terminate(stage: Stage, chance: random.Random) -> None:
+    if victim := _victim(stage, chance):
+        stage.terminate(victim, restart_after_s=2 * chance.random())
 
 
-def _freeze(world: SimulatedWorld, chance: random.Random) -> None:
-    if victim := _victim(world, chance):
-        world.freeze(victim, _lasting(chance), threads=True)
+def _freeze(stage: Stage, chance: random.Random) -> None:
+    if victim := _victim(stage, chance):
+        stage.freeze(victim, _lasting(chance), threads=True)
 
 
-def _hang(world: SimulatedWorld, chance: random.Random) -> None:
-    if victim := _victim(world, chance):
-        world.freeze(victim, _lasting(chance) / 2, threads=False)
+def _hang(stage: Stage, chance: random.Random) -> None:
+    if victim := _victim(stage, chance):
+        stage.freeze(victim, _lasting(chance) / 2, threads=False)
 
 
-def _generations(world: SimulatedWorld, chance: random.Random) -> None:
+def _generations(stage: Stage, chance: random.Random) -> None:
     """Three leaders, each frozen in the middle of its work, that wake together."""
     frozen: list[Replica] = []
 
     def one_more() -> None:
-        leader = world.leader()
+        leader = stage.leader()
         if leader is not None and not leader.frozen:
-            world.freeze(leader, None, threads=True)
+            stage.freeze(leader, None, threads=True)
             frozen.append(leader)
         if len(frozen) < 3:
-            world.at_next_raise(lambda: world.after(0.1 * chance.random(), one_more))
+            stage.at_next_raise(lambda: stage.after(0.1 * chance.random(), one_more))
 
     one_more()
-    world.after(chance.uniform(4, 10), lambda: world.wake(*frozen))
+    stage.after(chance.uniform(4, 10), lambda: stage.wake(*frozen))
 
 
-def _step_down(world: SimulatedWorld, chance: random.Random) -> None:
-    if leader := world.leader():
-        world.step_down(leader, chance.random())
+def _step_down(stage: Stage, chance: random.Random) -> None:
+    if leader := stage.leader():
+        stage.step_down(leader, chance.random())
 
 
-def _clock(world: SimulatedWorld, chance: random.Random) -> None:
-    if victim := _victim(world, chance):
+def _clock(stage: Stage, chance: random.Random) -> None:
+    if victim := _victim(stage, chance):
         victim.skew_s = chance.choice((-3600.0, 3600.0, 0.0, -5.0, 5.0))
-        world.trace.note("clock_moved", victim.incarnation, victim.skew_s)
+        stage.trace.note("clock_moved", victim.incarnation, victim.skew_s)
 
 
-def _accuse(world: SimulatedWorld, chance: random.Random) -> None:
-    if leader := world.leader():
-        world.slander(leader, 1.5)
+def _accuse(stage: Stage, chance: random.Random) -> None:
+    if leader := stage.leader():
+        stage.slander(leader, 1.5)
 
 
 # Links.
 
 
-def _cut(world: SimulatedWorld, chance: random.Random) -> None:
-    victim = _victim(world, chance)
+def _cut(stage: Stage, chance: random.Random) -> None:
+    victim = _victim(stage, chance)
     if victim is None:
         return
-    others = [name for name in world.names if name != victim.name]
-    other = chance.choice(["etcd", "postgres", *others, *world.services])
+    others = [name for name in stage.names if name != victim.name]
+    other = chance.choice(["etcd", "postgres", *others, *stage.services])
     pairs = [(victim.name, other), (other, victim.name)]
     ways = chance.choice((pairs, pairs[:1], pairs[1:]))
-    world.cut(ways, _lasting(chance))
+    stage.cut(ways, _lasting(chance))
 
 
-def _isolate(world: SimulatedWorld, chance: random.Random) -> None:
-    if victim := _victim(world, chance):
-        others = [name for name in world.names if name != victim.name] + ["etcd", "postgres"]
-        world.cut([pair for other in others for pair in ((victim.name, other), (other, victim.name))], _lasting(chance))
+def _isolate(stage: Stage, chance: random.Random) -> None:
+    if victim := _victim(stage, chance):
+        others = [name for name in stage.names if name != victim.name] + ["etcd", "postgres"]
+        stage.cut([pair for other in others for pair in ((victim.name, other), (other, victim.name))], _lasting(chance))
 
 
 # Stores.
 
 
-def _postgres_restarts(world: SimulatedWorld, chance: random.Random) -> None:
-    world.stop_postgres(0.5 * chance.random())
+def _postgres_restarts(stage: Stage, chance: random.Random) -> None:
+    stage.stop_postgres(0.5 * chance.random())
 
 
-def _postgres_away(world: SimulatedWorld, chance: random.Random) -> None:
-    world.stop_postgres(_lasting(chance))
+def _postgres_away(stage: Stage, chance: random.Random) -> None:
+    stage.stop_postgres(_lasting(chance))
 
 
-def _postgres_slow(world: SimulatedWorld, chance: random.Random) -> None:
-    world.postgres.slow, world.postgres.slow_max_s = chance.choice((0.05, 0.3)), chance.choice((0.1, 1.0, 4.0))
-    world.after(_lasting(chance), world.heal_postgres_speed)
+def _postgres_slow(stage: Stage, chance: random.Random) -> None:
+    stage.postgres.slow, stage.postgres.slow_max_s = chance.choice((0.05, 0.3)), chance.choice((0.1, 1.0, 4.0))
+    stage.after(_lasting(chance), stage.heal_postgres_speed)
 
 
-def _no_quorum(world: SimulatedWorld, chance: random.Random) -> None:
-    world.lose_quorum(chance.choice((1.6, 5.0, 15.0)) * chance.random())
+def _no_quorum(stage: Stage, chance: random.Random) -> None:
+    stage.lose_quorum(chance.choice((1.6, 5.0, 15.0)) * chance.random())
 
 
-def _etcd_away(world: SimulatedWorld, chance: random.Random) -> None:
-    world.stop_etcd(_lasting(chance))
+def _etcd_away(stage: Stage, chance: random.Random) -> None:
+    stage.stop_etcd(_lasting(chance))
 
 
-def _lease_ends(world: SimulatedWorld, chance: random.Random) -> None:
-    victim = _victim(world, chance)
-    key = world.etcd.entries.get(KEYS.replica(victim.name)) if victim else None
+def _lease_ends(stage: Stage, chance: random.Random) -> None:
+    victim = _victim(stage, chance)
+    key = stage.etcd.entries.get(KEYS.replica(victim.name)) if victim else None
     if key is not None:
-        world.etcd.revoke(LeaseId(key.lease))
+        stage.etcd.revoke(LeaseId(key.lease))
 
 
-def _compact(world: SimulatedWorld, _: random.Random) -> None:
-    world.etcd.compact(world.etcd.revision)
+def _compact(stage: Stage, _: random.Random) -> None:
+    stage.etcd.compact(stage.etcd.revision)
 
 
-def _key_deleted(world: SimulatedWorld, _: random.Random) -> None:
-    world.etcd.run(Txn((), (Delete(KEYS.leader),)))
+def _key_deleted(stage: Stage, _: random.Random) -> None:
+    stage.etcd.run(Txn((), (Delete(KEYS.leader),)))
 
 
-def _etcd_restored(world: SimulatedWorld, chance: random.Random) -> None:
-    world.restore_etcd(another_id=chance.random() < 0.5)
+def _etcd_restored(stage: Stage, chance: random.Random) -> None:
+    stage.restore_etcd(another_id=chance.random() < 0.5)
 
 
-def _etcd_wiped(world: SimulatedWorld, chance: random.Random) -> None:
-    world.wipe_etcd(another_id=chance.random() < 0.5)
+def _etcd_wiped(stage: Stage, chance: random.Random) -> None:
+    stage.wipe_etcd(another_id=chance.random() < 0.5)
 
 
 # Participants and sagas.
 
 
-def _service_away(world: SimulatedWorld, chance: random.Random) -> None:
-    world.stop_service(chance.choice(list(world.services)), _lasting(chance))
+def _service_away(stage: Stage, chance: random.Random) -> None:
+    stage.stop_service(chance.choice(list(stage.services)), _lasting(chance))
 
 
-def _service_crashes(world: SimulatedWorld, chance: random.Random) -> None:
-    service = world.services[chance.choice(list(world.services))]
+def _service_crashes(stage: Stage, chance: random.Random) -> None:
+    service = stage.services[chance.choice(list(stage.services))]
     service.temper = Temper(chance.choice((0.0, 0.3)), chance.choice((0.1, 0.5)), chance.choice((0.0, 0.3)), 3.0)
-    world.after(_lasting(chance), service.calm)
+    stage.after(_lasting(chance), service.calm)
 
 
-def _corrupt(world: SimulatedWorld, chance: random.Random) -> None:
-    live = [row.id for row in world.postgres.log.rows.values() if row.events and not row.state.terminal]
+def _corrupt(stage: Stage, chance: random.Random) -> None:
+    live = [row.id for row in stage.postgres.log.rows.values() if row.events and not row.state.terminal]
     if live:
-        world.postgres.history.corrupt[chance.choice(live)] = None
+        stage.postgres.history.corrupt[chance.choice(live)] = None
 
 
 FAULTS = (

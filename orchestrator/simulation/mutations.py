@@ -16,7 +16,7 @@ from orchestrator.saga.model import Saga
 from orchestrator.sagalog.port import Claim, SagaLog, TermLog
 from orchestrator.simulation.participants import Rules
 from orchestrator.simulation.postgres import Fencing
-from orchestrator.simulation.world import Mutation
+from orchestrator.simulation.stage import Mutation
 
 
 class _Hasty:

@@ -20,8 +20,9 @@ import structlog
 from orchestrator.simulation.check import oddities, statistics, verdict
 from orchestrator.simulation.loop import new_loop
 from orchestrator.simulation.mutations import MUTATIONS
+from orchestrator.simulation.stage import Mutation
 from orchestrator.simulation.trace import Trace
-from orchestrator.simulation.world import Mutation, SimulatedWorld, tasks_left
+from orchestrator.simulation.world import SimulatedWorld, tasks_left
 from orchestrator.telemetry import Metrics
 
 # Seeds that a worker takes at a time.
