@@ -121,7 +121,7 @@ class Link:
         self._set_losing(True)
 
     def swallow_answers(self, trap: Trap) -> None:
-        """Reset a connection right after the server's answer came, and deliver nothing of it. Links may share a trap."""
+        """Reset connections right after the answer came, undelivered; see `Trap`, which links may share."""
         self.trap = trap
 
     def divert(self, target: tuple[str, int]) -> None:
