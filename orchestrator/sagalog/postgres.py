@@ -154,10 +154,14 @@ class PostgresSagaLog:
         log.warning("fence_row_held", shard=self._settings.shard, reaction="disconnecting writers of older epochs")
         if self._prepared is None:
             raise InvariantError("no connection is prepared")
-        pattern = _application(self._settings.shard, "%")
+        settings = self._settings
+        parameters = {
+            "writers": _application(settings.shard, "%"),
+            "standbys": _standby_application(settings.shard, "%"),
+            "waited_s": settings.fence_wait_max_s,
+        }
         try:
-            timeout_s = self._settings.timeout_s
-            await execute(self._prepared.reader, _SQL["disconnect_older_terms"], timeout_s, {"application": pattern})
+            await execute(self._prepared.reader, _SQL["disconnect_older_terms"], settings.timeout_s, parameters)
         except psycopg.Error as error:
             raise LogUnavailable(f"cannot disconnect the writers of older epochs: {error}") from error
 
@@ -189,7 +193,7 @@ class PostgresSagaLog:
 
     async def _connect_standby(self) -> psycopg.AsyncConnection:
         """The connection that raises the epoch, and then writes under it."""
-        return await self._connect_writer(f"baton-standby-{self._settings.shard}-{self._settings.replica}")
+        return await self._connect_writer(_standby_application(self._settings.shard, self._settings.replica))
 
     async def _connect_term(self) -> psycopg.AsyncConnection:
         return await self._connect_writer(_application(self._settings.shard, self._settings.replica))
@@ -217,3 +221,8 @@ class PostgresSagaLog:
 def _application(shard: int, replica: str) -> str:
     """The application_name of a writer: a claimant finds the older writers of its shard by it."""
     return f"baton-term-{shard}-{replica}"
+
+
+def _standby_application(shard: int, replica: str) -> str:
+    """The application_name of the connection that raises the epoch, until it has."""
+    return f"baton-standby-{shard}-{replica}"

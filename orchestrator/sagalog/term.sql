@@ -42,10 +42,14 @@ SELECT epoch FROM baton.fence WHERE shard = %(shard)s;
 
 -- name: disconnect_older_terms
 -- R11. A writer that stopped in the middle of a statement holds the fence row: its backend is ended. Whoever calls
--- this has won the election, so every writer of the shard that is connected belongs to an older epoch.
+-- this has won the election, so every writer of the shard that is connected belongs to an older epoch. A claimant that
+-- stopped within its own raise still bears the name of a standby: those are spared that are not at it for so long.
 SELECT pg_terminate_backend(pid)
 FROM pg_stat_activity
-WHERE datname = current_database() AND application_name LIKE %(application)s AND pid <> pg_backend_pid();
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
+    application_name LIKE %(writers)s
+    OR (application_name LIKE %(standbys)s AND xact_start < clock_timestamp() - make_interval(secs => %(waited_s)s))
+);
 
 -- name: append
 -- Many transitions in one statement. A repetition after a lost connection finds its own rows and leaves them; the

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from orchestrator.errors import Fenced
+from orchestrator.errors import Fenced, LogUnavailable
 from orchestrator.failpoints.armed import STRUCK, arm, disarm
 from orchestrator.saga.commands import Ready
 from orchestrator.saga.machine import decide
@@ -137,3 +137,21 @@ async def test_a_raise_passes_its_failpoint_whether_the_fence_takes_it_or_refuse
     assert await log.raise_epoch(Claim(0, "r1", "c1", 7, "vacant")) is None
     assert STRUCK["term.raise_epoch.inside"] == 2
     await first.close()
+
+
+async def test_a_raise_gets_past_a_claimant_that_stopped_in_its_own_raise(dsn: str) -> None:
+    stopped_log, successors_log = saga_log_at(dsn, "r1"), saga_log_at(dsn, "r2")
+    await stopped_log.reachable()
+    await successors_log.reachable()
+    arm("term.raise_epoch.inside", "1*sleep(3s)")
+    stopped = asyncio.create_task(stopped_log.raise_epoch(Claim(0, "r1", "c1", 1, "vacant")))
+    await struck("term.raise_epoch.inside")
+    began_s = time.monotonic()
+    successor = await successors_log.raise_epoch(Claim(0, "r2", "c1", 2, "frozen"))
+    assert successor is not None
+    assert time.monotonic() - began_s < 1.0
+    with pytest.raises(LogUnavailable):
+        await stopped
+    await successor.close()
+    await stopped_log.close()
+    await successors_log.close()
