@@ -29,6 +29,8 @@ _LIBPQ: dict[str, Any] = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
+    # Where the DSN names several hosts: the one that takes writes.
+    "target_session_attrs": "read-write",
 }
 _RETRY_S = 1.0
 _HEAL_MAX_S = 2.0
@@ -84,6 +86,10 @@ class Database:
                     await connection.rollback()
                 if connection.broken:
                     await self._heal()
+                elif _read_only(connection):
+                    # Another server takes the writes now: every connection of the pool leads to the wrong one.
+                    await connection.close()
+                    await self._pool.drain()
 
     async def _heal(self) -> None:
         """Replace the other connections that died with this one, so that no retry has to meet them one by one."""
@@ -95,6 +101,11 @@ class Database:
         path = sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema))
         await connection.execute(path)
         await connection.execute(sql.SQL("SET lock_timeout TO {}").format(sql.Literal(self._lock_wait_max_ms)))
+
+
+def _read_only(connection: Connection) -> bool:
+    """Whether the server has said, at the latest with its last answer, that it takes no writes (Postgres 14)."""
+    return not connection.closed and connection.pgconn.parameter_status(b"default_transaction_read_only") == b"on"
 
 
 async def migrate(dsn: str, schema: str, folders: Sequence[Traversable]) -> list[str]:
