@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import cluster, definition, demo, replica, saga, simulate
+from orchestrator.cli import cluster, definition, demo, drill, replica, saga, simulate
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.migrate import migrate
 
@@ -21,6 +21,7 @@ app.command("migrate")(migrate)
 app.command("failpoints")(failpoints)
 replica.register(app)
 demo.register(app)
+drill.register(app)
 simulate.register(app)
 
 

@@ -51,7 +51,7 @@ def demo(
 
     from orchestrator.demo.demo import DemoOptions, run_demo
 
-    good = _run(lambda: run_demo(DemoOptions(orders, data, rate, stock), _connect, Console()))
+    good = run_guarded(lambda: run_demo(DemoOptions(orders, data, rate, stock), connect, Console()))
     raise typer.Exit(0 if good else 1)
 
 
@@ -61,16 +61,17 @@ def dev(data: Data = None) -> None:
 
     from orchestrator.demo.dev import run_dev
 
-    _run(lambda: run_dev(data, Console()))
+    run_guarded(lambda: run_dev(data, Console()))
 
 
-def _connect(endpoints: Sequence[str], on_retry: Callable[[str, str], None]) -> Client:
+def connect(endpoints: Sequence[str], on_retry: Callable[[str, str], None]) -> Client:
+    """A client that goes around the replicas."""
     from orchestrator.cli.client import Client
 
     return Client(endpoints, spread=True, on_retry=on_retry)
 
 
-def _run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def run_guarded(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `main`; Ctrl-C and SIGTERM cancel it, so that it ends what it has started."""
     import asyncio
     import signal
