@@ -194,14 +194,16 @@ class PostgresTermLog:
         await self._writer.close()
         while True:
             away_s = boottime_s() - away_since_s
-            if away_s > self._settings.absence_max_s:
+            if away_s >= self._settings.absence_max_s:
                 raise Resign(f"Postgres has taken no write for {away_s:.1f} s: {cause}", cooldown_s=1.0)
             try:
-                self._writer = await self._connect_writer()
-                await self._find_last_committed()
+                # An attempt that hangs must not outlast the patience: another replica may reach Postgres.
+                async with asyncio.timeout(self._settings.absence_max_s - away_s):
+                    self._writer = await self._connect_writer()
+                    await self._find_last_committed()
                 return
-            except (LogUnavailable, psycopg.Error) as error:
-                cause = error
+            except (LogUnavailable, psycopg.Error, TimeoutError) as error:
+                cause = error if str(error) else cause
                 await self._writer.close()
                 await asyncio.sleep(_RECONNECT_S)
 
