@@ -24,6 +24,8 @@ _START = b'"order_id"'
 # Longer than the beat's timeout, the lease, and the longest wait of a standby for a fresh connection together.
 CUT_S = 5.0
 SUCCESSION_TIMEOUT_S = 40.0
+# BATON_LOG_ABSENCE_MAX_S, counted from the first write that fails; an idle leader tries one every half second.
+RESIGNED_S = 8.0 + 2.0
 _STRIKES = 3
 _STRUCK_TIMEOUT_S = 30.0
 
@@ -146,9 +148,9 @@ def _etcd(disturb: _Disturb, name: str, how: str) -> Fault:
     return Fault(9, name, says, _succeeded(disturb), Stage.LINKS, Measure.PAUSE, bound_s=1.0)
 
 
-def _postgres(disturb: _Disturb, name: str, how: str, bound_s: float) -> Fault:
+def _postgres(disturb: _Disturb, name: str, how: str) -> Fault:
     says = f"the leader is {how} Postgres alone: it resigns after BATON_LOG_ABSENCE_MAX_S (8 s), and another leads"
-    return Fault(10, name, says, _succeeded(disturb), Stage.LINKS, Measure.GAP, bound_s)
+    return Fault(10, name, says, _succeeded(disturb), Stage.LINKS, Measure.GAP, RESIGNED_S)
 
 
 def _standbys(disturb: _Disturb, name: str, says: str) -> Fault:
@@ -184,8 +186,8 @@ FAULTS: tuple[Fault, ...] = (
     _etcd(lambda links, leader: links.cut(leader, "etcd"), "etcd-cut", "cut from"),
     _etcd(_blackholed("", "etcd"), "etcd-blackhole", "in a blackhole towards"),
     _etcd(lambda links, leader: links.unplug(leader, "etcd"), "etcd-unplugged", "unplugged from"),
-    _postgres(lambda links, leader: links.cut(leader, "postgres"), "postgres-cut", "cut from", 9.5),
-    _postgres(_blackholed("", "postgres"), "postgres-blackhole", "in a blackhole towards", 12.0),
+    _postgres(lambda links, leader: links.cut(leader, "postgres"), "postgres-cut", "cut from"),
+    _postgres(_blackholed("", "postgres"), "postgres-blackhole", "in a blackhole towards"),
     _standbys(
         lambda links, leader: links.reset(STANDBYS, leader),
         "standbys-reset",

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from orchestrator.drill.arena import Arena
 from orchestrator.drill.fault import Fault, Measure, Stage
-from orchestrator.drill.link_faults import CUT_S, SERVICE, SUCCESSION_TIMEOUT_S
+from orchestrator.drill.link_faults import CUT_S, RESIGNED_S, SERVICE, SUCCESSION_TIMEOUT_S
 from orchestrator.drill.namespaces import why_not
 from orchestrator.drill.proxy import BOTH, Toward
 from orchestrator.embedded.processes import ProcessFailed
@@ -84,7 +84,7 @@ def _etcd(name: str, what: str, toward: Sequence[Toward]) -> Fault:
 
 def _postgres(name: str, what: str, toward: Sequence[Toward]) -> Fault:
     says = f"{what} the leader and Postgres alone: it resigns, and another leads"
-    return _fault(10, name, says, _succeeded(_to("postgres", toward)), Measure.GAP, 12.0, 1)
+    return _fault(10, name, says, _succeeded(_to("postgres", toward)), Measure.GAP, RESIGNED_S, 1)
 
 
 def _standbys(name: str, what: str, toward: Sequence[Toward]) -> Fault:
