@@ -17,7 +17,7 @@ class Bounds:
     steps: int = 2
     leaders: int = 3
     generations: int = 3
-    faults: int = 2
+    faults: int = 3
     retries: int = 1
     cancel: bool = True
     states_max: int = 5_000_000

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import NewType
 from uuid import UUID
 
@@ -130,22 +131,23 @@ class Core:
         return plan
 
 
+# Every field of a saga stands in one of these: compared, only written and so cleared, or the same in a whole search.
+COMPARED = ("state", "cursor", "executed", "to_compensate", "compensated", "uncompensated")
+CLEARED: dict[str, object] = {"sequence": 0, "results": (), "failure": None, "cancel_reason": None}
+CONSTANT = ("id", "definition", "input", "labels", "created_at")
+
+_compared = attrgetter(*COMPARED)
+
+
 def normal(saga: Saga) -> Saga:
     """The saga without what the core only writes."""
     cursor = None if saga.cursor is None else replace(saga.cursor, attempt=1)
-    return replace(saga, sequence=0, cursor=cursor, failure=None, cancel_reason=None, results=())
+    return replace(saga, cursor=cursor, **CLEARED)  # type: ignore[arg-type]
 
 
 def saga_key(saga: Saga) -> object:
-    """What makes two normal sagas of one definition equal."""
-    return (
-        saga.state,
-        saga.cursor,
-        saga.executed,
-        saga.to_compensate,
-        saga.compensated,
-        saga.uncompensated,
-    )
+    """What makes two normal sagas of one search equal."""
+    return _compared(saga)
 
 
 def _definition(steps: int, retries: int) -> Definition:

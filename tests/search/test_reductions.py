@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ from orchestrator.saga.model import Epoch, Saga
 from tests.search.actions import Game
 from tests.search.bounds import Bounds
 from tests.search.canonical import canonical, overtaken_silenced
-from tests.search.core import OUTCOMES, Core, normal, saga_key
+from tests.search.core import CLEARED, COMPARED, CONSTANT, OUTCOMES, Core, normal, saga_key
 from tests.search.mutations import Mutation, Rules, rules_of
 from tests.search.search import Reduce, search, seen
 from tests.search.world import Answer, World
@@ -38,6 +38,10 @@ def asked(saga: Saga, epoch: int) -> Command | None:
 
 def rows(events: tuple[Event, ...]) -> list[tuple[str, int, int]]:
     return [(event.status.value, event.position, event.epoch) for event in events]
+
+
+def test_every_field_of_a_saga_is_compared_or_cleared_or_constant() -> None:
+    assert sorted([*COMPARED, *CLEARED, *CONSTANT]) == sorted(field.name for field in fields(Saga))
 
 
 @given(st.lists(st.tuples(st.sampled_from(Answer), st.booleans(), st.booleans()), max_size=40))

@@ -7,11 +7,12 @@ import pytest
 from orchestrator.saga.events import Status
 from orchestrator.saga.model import SagaState
 from tests.search.__main__ import main
-from tests.search.actions import Game
+from tests.search.actions import Game, Verb, moves
 from tests.search.bounds import Bounds
 from tests.search.canonical import canonical, overtaken_silenced
 from tests.search.mutations import Rules
 from tests.search.search import Result, search, seen
+from tests.search.trace import describe
 from tests.search.world import Call, Client, Key, Stage, Statement
 
 STATES_MIN = 100_000
@@ -75,6 +76,20 @@ def test_the_search_meets_what_networks_and_participants_do(deep: tuple[Game, Re
     assert {world.client for world in worlds} == set(Client)
     assert any(world.cancel for world in worlds)
     assert any(term.again for world in worlds for term in world.terms)
+
+
+def test_everything_that_production_can_do_is_done_and_has_words(deep: tuple[Game, Result]) -> None:
+    game, result = deep
+    wanted = set(Verb) - {Verb.START_UNSTORED, Verb.START_DUPLICATE, Verb.SCAN_TOO_EARLY}
+    met: dict[Verb, str] = {}
+    for world in result.graph.worlds:
+        for move in moves(game, world):
+            if move.action.verb not in met:
+                met[move.action.verb] = describe(game, world, move.action, move.world)
+        if met.keys() == wanted:
+            break
+    assert met.keys() == wanted
+    assert len(set(met.values())) == len(met)
 
 
 def test_without_faults_and_rivals_a_saga_completes_or_is_compensated() -> None:
