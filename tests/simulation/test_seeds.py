@@ -1,0 +1,108 @@
+"""The whole cluster under seeded faults: a fixed number of seeds, and a fresh batch that nobody has run before."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.simulation.mutations import MUTATIONS
+from orchestrator.simulation.run import Batch, measure, repeat_command, run_batch
+
+FIXED = 300
+FRESH = 100
+# Every mutation is found within so many seeds.
+FOUND_WITHIN = 100
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def fixed() -> Batch:
+    """What came of the fixed seeds."""
+    return measure(range(FIXED), WORKERS)
+
+
+def complaints(batch: Batch) -> str:
+    """What went wrong, and how to repeat it."""
+    return "\n".join(
+        "\n  ".join((f"{repeat_command(outcome.seed)}", *outcome.complaints)) for outcome in batch.failed[:3]
+    )
+
+
+def test_the_fixed_seeds_hold(fixed: Batch) -> None:
+    assert fixed.seeds == FIXED
+    assert not fixed.failed, complaints(fixed)
+
+
+def test_the_faults_strike_in_the_middle_of_the_work(fixed: Batch) -> None:
+    deep = {
+        "terms": 5,
+        "sagas carried on by another leader": 4,
+        "sagas carried on by three leaders or more": 1,
+        "intents written again by a successor": 4,
+        "fenced_statements": 0.5,
+        "writes_repeated": 1,
+        "backends_ended": 0.1,
+        "unknown_outcomes": 8,
+        "tombstone": 1,
+        "tombstones_hit": 0.2,
+        "saga COMPLETED": 10,
+        "saga COMPENSATED": 6,
+    }
+    a_seed = {name: fixed.counts[name] / fixed.seeds for name in deep}
+    assert {name: mean for name, mean in a_seed.items() if mean < deep[name]} == {}
+
+
+def test_a_fresh_batch_of_seeds_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    first = secrets.randbelow(1_000_000_000)
+    with capsys.disabled():
+        print(f"\nfresh seeds {first} to {first + FRESH - 1}")
+    batch = measure(range(first, first + FRESH), WORKERS)
+    assert not batch.failed, complaints(batch)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_broken_rule_is_found(mutation: str) -> None:
+    assert any(outcome.complaints for outcome in run_batch(range(FOUND_WITHIN), 1, mutation))
+
+
+def test_a_seed_gives_the_same_trace_in_every_process() -> None:
+    script = (
+        "from orchestrator.simulation.run import simulate\n"
+        "for seed in (3, 7, 11, 20, 42): print(seed, simulate(seed)[1].digest())"
+    )
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=200,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(traces) == 1
+    assert len(set(traces.pop().splitlines())) == 5
+
+
+def baton(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "orchestrator", "simulate", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_the_command_tells_a_seed_in_full() -> None:
+    told = baton("--seed", "7")
+    assert told.returncode == 0, told.stdout[-2000:]
+    assert "epoch_raised" in told.stdout
+    assert "I9 holds" in told.stdout
+
+
+def test_the_command_says_how_to_repeat_a_seed_that_fails() -> None:
+    told = baton("--seeds", "4", "--workers", "1", "--mutation", "no-idempotency")
+    assert told.returncode == 1
+    assert "baton simulate --seed 0 --mutation no-idempotency" in told.stdout
+    assert "a minute" in told.stdout
