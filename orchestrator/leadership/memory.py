@@ -155,7 +155,11 @@ class MemoryStore:
 
 
 class MemoryCoordinator:
-    """One replica's way to the store. `away` cuts it off; `lose_answers` lets transactions happen unheard."""
+    """One replica's way to the store. `away` cuts it off; `lose_answers` lets transactions happen unheard.
+
+    `token_expired` is what etcd does with users and passwords: a call fetches a new token and is answered; a watch
+    fetches one as well, but it ends, and has to be begun again.
+    """
 
     address = "memory"
 
@@ -163,6 +167,7 @@ class MemoryCoordinator:
         self.store = store
         self.away = False
         self.lose_answers = 0
+        self.token_expired = False
 
     async def range(self, prefix: str) -> Snapshot:
         """Every key below `prefix`."""
@@ -191,7 +196,10 @@ class MemoryCoordinator:
 
     async def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[tuple[Change, ...]]:
         """Every change below `prefix` from that revision on."""
+        expired = self.token_expired
         await self._reach()
+        if expired:
+            raise CoordinatorAway("the store keeps no watch: permission denied")
         while True:
             changed = self.store.changed
             for batch in self.store.since(prefix, from_revision):
@@ -204,6 +212,7 @@ class MemoryCoordinator:
         await asyncio.sleep(0)
         if self.away:
             raise CoordinatorAway("the store is out of reach")
+        self.token_expired = False
 
 
 class MemoryRenewal:

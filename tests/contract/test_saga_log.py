@@ -30,9 +30,10 @@ DEFINITION = definition(True, True, True)
 
 @dataclass
 class Store:
-    """A saga log under test, and the ways to change it that are not the leader's."""
+    """A saga log under test, as one replica and another have it, and ways to change it that are not the leader's."""
 
     log: SagaLog
+    other: SagaLog
     insert: Callable[[SagaId], Awaitable[None]]
     request_cancel: Callable[[SagaId, str], Awaitable[None]]
 
@@ -52,11 +53,14 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         async def cancel(identity: SagaId, reason: str) -> None:
             model.request_cancel(identity, reason)
 
-        yield Store(model, insert, cancel)
+        yield Store(model, model, insert, cancel)
         return
     dsn: str = request.getfixturevalue("database")
     migrate(dsn)
-    log = PostgresSagaLog(LogSettings(dsn, "r1", 0, 5.0, 0.2, 4.0, 4000), Metrics("test", "r1"))
+    log, other = (
+        PostgresSagaLog(LogSettings(dsn, replica, 0, 5.0, 0.2, 4.0, 4000), Metrics("test", replica))
+        for replica in ("r1", "r2")
+    )
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
 
         async def insert_row(identity: SagaId) -> None:
@@ -72,8 +76,9 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
             await connection.execute("UPDATE baton.saga SET cancel_reason = %s WHERE id = %s", [reason, identity])
             await connection.execute("NOTIFY baton_work, '0:cancel'")
 
-        yield Store(log, insert_row, cancel_row)
+        yield Store(log, other, insert_row, cancel_row)
     await log.close()
+    await other.close()
 
 
 def claim(revision: int, etcd_cluster: str = "c1") -> Claim:
