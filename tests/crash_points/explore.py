@@ -7,7 +7,7 @@ A first fault strikes each effect of the golden run:
 - late: the process died, and the effect happens at every effect of the run that follows, and after its end
 - twice: nobody dies, and the effect happens again: at once, at every later effect, and after the end
 
-and in each run that follows a second crash (before, after, late) strikes each of its effects.
+and in each run that follows a second crash (before, after, and late for a call) strikes each of its effects.
 
 Every first fault is run. What a second one leaves is run once for each state of the saga and of the shop: a run's
 history has been judged by then, and a new leader goes on from the state alone (R8). `exact` runs them all. A late or
@@ -96,10 +96,13 @@ class Explorer:
             self._after_one[known] = run
         if self._pairs:
             for number, point in enumerate(run.points):
-                self.tally.pairs += 3
+                self.tally.pairs += 2
                 for left, fault in self._crashes(point, number):
                     self._second(Begun(left, (*begun.faults, fault)))
-                self._second_late(begun, point, number)
+                if point.is_call:
+                    # A write that comes late is fenced, or it comes before the next raise: as if it had been in time.
+                    self.tally.pairs += 1
+                    self._second_late(begun, point, number)
         return run
 
     def _second(self, begun: Begun) -> Run:

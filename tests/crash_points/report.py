@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,11 +62,16 @@ def explore_case(name: str, case: Case, rules: Rules, log: type[DatedLog] = Date
         return Explorer(stage, case, pairs=False).explore(new_world(flow(name), log(stage.clock), rules))
 
 
-def explore_all(names: Sequence[str], processes: int, *, exact: bool = False) -> Iterator[Explored]:
-    """Explore several flows at once, the longest first; yields each as it is done, in the order of `names`."""
+def explore_all(
+    names: Sequence[str], processes: int, *, exact: bool = False, singles_alone: Collection[str] = ()
+) -> Iterator[Explored]:
+    """Explore several flows at once, the longest first; yields each in the order of `names`.
+
+    Those in `singles_alone` are struck by single faults alone.
+    """
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         order = sorted(names, key=lambda name: -len(flow(name).definition.steps))
-        begun = {name: pool.submit(explore, name, pairs=True, exact=exact) for name in order}
+        begun = {name: pool.submit(explore, name, pairs=name not in singles_alone, exact=exact) for name in order}
         for name in names:
             yield begun[name].result()
 

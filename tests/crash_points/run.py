@@ -52,6 +52,11 @@ class Point:
     after: World
     again: Deliver
 
+    @property
+    def is_call(self) -> bool:
+        """Whether it is a call of a participant, and not a write to the log."""
+        return self.name.startswith("call ")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
