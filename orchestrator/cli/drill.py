@@ -35,7 +35,10 @@ def drill(
         typer.Option("--previous", metavar="PYTHON", help="Python of an environment with another release installed."),
     ] = None,
 ) -> None:
-    """Make faults under load, heal them, wait for all sagas to end, and audit. Exit status 1 if anything is violated."""
+    """Make faults under load, heal them, wait for all sagas to end, and audit.
+
+    Exit status 1 if anything is violated.
+    """
     from rich.console import Console
 
     from orchestrator.cli.command import REFUSED

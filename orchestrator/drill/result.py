@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.audit.finding import Finding
-from orchestrator.drill.fault import Fault
+from orchestrator.drill.fault import Fault, Measure
 
 BUCKET_S = 0.25
 
@@ -68,7 +68,7 @@ class FaultResult:
     @property
     def measured(self) -> list[float]:
         """What was measured at each strike, in seconds, beyond the fault's own outage; infinite for never."""
-        if self.timeline is None:
+        if self.timeline is None or self.fault.measure is Measure.NONE:
             return []
         return [math.inf if mark.beyond_s is None else mark.beyond_s for mark in self.timeline.marks]
 

@@ -83,7 +83,7 @@ def _rate_max(buckets: tuple[float, Mapping[str, Sequence[float]]]) -> float:
 def _bands(timeline: Timeline, scale: _Scale) -> Iterator[str]:
     ends = [*(term.began_s for term in timeline.terms[1:]), timeline.duration_s]
     for number, (term, end_s) in enumerate(zip(timeline.terms, ends, strict=True)):
-        left, right = scale.x(term.began_s), scale.x(end_s)
+        left, right = scale.x(term.began_s), scale.x(max(term.began_s, end_s))
         title = escape(f"epoch {term.epoch}, {term.holder}, {term.cause}")
         yield (
             f'<g class="band band{number % _BANDS}"><title>{title}</title>'
