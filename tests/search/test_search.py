@@ -24,13 +24,13 @@ _ACTING = (Stage.RAISED, Stage.IDLE, Stage.DECIDING, Stage.WRITING, Stage.CALLIN
 @pytest.fixture(scope="module")
 def wide() -> tuple[Game, Result]:
     """Every term acts to its end, overtaken or not: the space in which generations overlap as they like."""
-    game = Game.of(Bounds(faults=1), Rules())
+    game = Game.of(Bounds(faults=1, cancel=False), Rules())
     return game, search(game, reduce=canonical)
 
 
 @pytest.fixture(scope="module")
 def deep() -> tuple[Game, Result]:
-    """One more fault: enough to spend a budget of retries, and to park a saga."""
+    """With cancellation and one more fault: enough to spend a budget of retries, and to park a saga."""
     game = Game.of(Bounds(faults=2), Rules())
     return game, search(game, reduce=overtaken_silenced)
 
@@ -50,7 +50,7 @@ def test_one_more_fault_violates_nothing_either(deep: tuple[Game, Result]) -> No
 
 
 def test_silencing_overtaken_leaders_hides_no_state_of_the_stores(wide: tuple[Game, Result]) -> None:
-    game = Game.of(Bounds(faults=1), Rules())
+    game = Game.of(Bounds(faults=1, cancel=False), Rules())
     assert seen(game, search(game, reduce=overtaken_silenced)) == seen(*wide)
 
 
