@@ -9,6 +9,7 @@ from orchestrator.drill.fault import Fault
 from orchestrator.drill.link_faults import FAULTS as LINK_FAULTS
 from orchestrator.drill.namespace_faults import FAULTS as NAMESPACE_FAULTS
 from orchestrator.drill.process_faults import FAULTS as PROCESS_FAULTS
+from orchestrator.drill.saga_faults import FAULTS as SAGA_FAULTS
 from orchestrator.drill.server_faults import FAULTS as SERVER_FAULTS
 from orchestrator.drill.store_faults import FAULTS as STORE_FAULTS
 from orchestrator.errors import Rejected
@@ -20,6 +21,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             *LINK_FAULTS,
             *NAMESPACE_FAULTS,
             *PROCESS_FAULTS,
+            *SAGA_FAULTS,
             *SERVER_FAULTS,
             *STORE_FAULTS,
         ),

@@ -23,7 +23,7 @@ _PAGE = Template("""<!doctype html>
   --line: #31373e; --good: #4cc38a; --bad: #ff6b6b; --completed: #5b9fe6; --compensated: #d99a35; --parked: #c77bd0;
   --gap: #ff5c5c; --mark: #d5dae0; --band0: #1c2733; --band1: #252233; --band2: #1c2b25; --band3: #2e271d; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1180px; padding: 28px 20px 60px; background: var(--ground); color: var(--ink);
+body { margin: 0 auto; max-width: 1340px; padding: 28px 20px 60px; background: var(--ground); color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
 h1 { font-size: 25px; margin: 0; } h2 { font-size: 17px; margin: 0; } p { margin: 4px 0; color: var(--soft); }
 .good { color: var(--good); } .bad { color: var(--bad); } .soft { color: var(--soft); }
@@ -31,7 +31,7 @@ h1 { font-size: 25px; margin: 0; } h2 { font-size: 17px; margin: 0; } p { margin
 .wide { overflow-x: auto; } section, .wide { background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; margin-top: 18px; } section { padding: 16px 18px; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: 6px 9px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: 6px 7px; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; } tr:last-child td { border-bottom: 0; } .left { text-align: left; }
 td.left:last-child { white-space: normal; min-width: 90px; }
 a { color: inherit; text-decoration-color: var(--soft); text-underline-offset: 3px; }

@@ -138,4 +138,4 @@ def _axis(scale: _Scale) -> Iterator[str]:
     for number in range(int(scale.duration_s / step) + 1):
         x = scale.x(number * step)
         yield f'<text class="tick" x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{number * step:g} s</text>'
-    yield f'<text class="tick" x="{_LEFT - 6}" y="12" text-anchor="end">sagas/s</text>'
+    yield '<text class="tick" x="2" y="12">sagas/s</text>'
