@@ -12,6 +12,9 @@ import pytest
 from orchestrator.simulation.mutations import MUTATIONS
 from orchestrator.simulation.run import Batch, measure, repeat_command, run_batch
 
+# Some ten seconds of two cores; a machine that is busy with other things takes its time.
+pytestmark = pytest.mark.timeout(900)
+
 FIXED = 300
 FRESH = 100
 # Every mutation is found within so many seeds.
