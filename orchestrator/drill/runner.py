@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -36,7 +36,7 @@ async def run_fault(fault: Fault, options: StageOptions, repetitions: int | None
         return FaultResult(fault, skipped=reason)
     times = fault.repetitions if repetitions is None else repetitions
     result = FaultResult(fault, repetitions=times)
-    with _told() as troubles:
+    with troubles_within() as troubles:
         async with set_stage(fault.stage, options) as arena:
             result = await _perform(fault, arena, result)
     return replace(result, error=troubles[0]) if troubles else result
@@ -50,11 +50,11 @@ async def _perform(fault: Fault, arena: Arena, result: FaultResult) -> FaultResu
         await arena.leader()
     began_at = now()
     marks: list[Mark] = []
-    with _told() as troubles:
+    with troubles_within() as troubles:
         async with arena.load.running():
             for number in range(result.repetitions):
-                marks.append(await _strike(fault, arena, began_at))
-                arena.tell(f"{fault.name} {number + 1} of {result.repetitions}: {_in_words(fault, marks[-1])}")
+                marks.append(await make(fault, arena, began_at))
+                arena.tell(f"{fault.name} {number + 1} of {result.repetitions}: {in_words(fault, marks[-1])}")
                 await arena.driven(BETWEEN)
         if not await arena.gauge.all_ended(HEAL_S):
             arena.tell(f"{fault.name}: some sagas have not ended {HEAL_S:.0f} s after the last fault")
@@ -69,11 +69,12 @@ async def _perform(fault: Fault, arena: Arena, result: FaultResult) -> FaultResu
         changes=sum(row.raised_at >= began_at for row in evidence.epochs),
         # I7 and I8 are judged by the measures, and by the changes, of all repetitions together.
         findings=tuple(finding for finding in verdict.findings if finding.invariant not in ("I7", "I8")),
-        timeline=await _timeline(arena, evidence, marks, began_at),
+        timeline=await timeline(arena, evidence, marks, began_at),
     )
 
 
-async def _strike(fault: Fault, arena: Arena, began_at: datetime) -> Mark:
+async def make(fault: Fault, arena: Arena, began_at: datetime) -> Mark:
+    """Make a fault once, wait until all is healed, and measure. Raises BatonError, TimeoutError."""
     arena.strike = None
     async with asyncio.timeout(STRIKE_MAX_S):
         await fault.strike(arena)
@@ -96,13 +97,15 @@ async def _strike(fault: Fault, arena: Arena, began_at: datetime) -> Mark:
     )
 
 
-def _in_words(fault: Fault, mark: Mark) -> str:
+def in_words(fault: Fault, mark: Mark) -> str:
+    """What was measured at a strike."""
     if fault.measure is Measure.NONE:
         return "healed"
     return "nobody drove on" if mark.measured_s is None else f"{fault.measure} {mark.measured_s * 1000:.0f} ms"
 
 
-async def _timeline(arena: Arena, evidence: Evidence, marks: list[Mark], began_at: datetime) -> Timeline:
+async def timeline(arena: Arena, evidence: Evidence, marks: Sequence[Mark], began_at: datetime) -> Timeline:
+    """What happened since `began_at`, in seconds from then on. Raises LogUnavailable."""
     duration_s = (now() - began_at).total_seconds()
     ended: dict[str, list[int]] = {}
     for bucket, state, count in await arena.gauge.ended(began_at, BUCKET_S):
@@ -114,7 +117,7 @@ async def _timeline(arena: Arena, evidence: Evidence, marks: list[Mark], began_a
 
 
 @contextmanager
-def _told() -> Iterator[list[str]]:
+def troubles_within() -> Iterator[list[str]]:
     """What goes wrong within, in words: the first trouble is the cause, the rest of a group was cancelled for it."""
     troubles: list[str] = []
     try:
