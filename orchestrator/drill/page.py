@@ -49,16 +49,31 @@ svg text { fill: var(--soft); } .grid { stroke: var(--line); }
 ul { margin: 8px 0 0; padding-left: 20px; color: var(--bad); } li { white-space: pre-wrap; }
 </style></head><body>
 <h1>$title</h1><p>$subtitle</p><p class="verdict $tone">$verdict</p>
-<div class="wide"><table><thead><tr>$heads</tr></thead><tbody>$rows</tbody></table></div>
-<div class="legend"><span><i style="background:var(--completed)"></i>completed</span>
+$body
+</body></html>
+""")
+
+_BODY = Template("""<div class="wide"><table><thead><tr>$heads</tr></thead><tbody>$rows</tbody></table></div>
+$legend
+$sections""")
+
+LEGEND = """<div class="legend"><span><i style="background:var(--completed)"></i>completed</span>
 <span><i style="background:var(--compensated)"></i>compensated</span>
 <span><i style="background:var(--parked)"></i>parked</span>
 <span><i style="background:var(--gap);opacity:.45"></i>the gap, or the pause, from the strike on</span>
 <span><i style="background:var(--mark)"></i>a fault, and the bar below the axis until it is healed</span>
-<span><i style="background:var(--band1);border:1px solid var(--line)"></i>an epoch, with its number</span></div>
-$sections
-</body></html>
-""")
+<span><i style="background:var(--band1);border:1px solid var(--line)"></i>an epoch, with its number</span></div>"""
+
+
+def frame(title: str, subtitle: str, verdict: str, good: bool, body: str) -> str:
+    """A whole file around a body of HTML, with the styles that the drawings need."""
+    return _PAGE.substitute(
+        title=escape(title),
+        subtitle=escape(subtitle),
+        verdict=escape(verdict),
+        tone="good" if good else "bad",
+        body=body,
+    )
 
 
 def page(results: Sequence[FaultResult], title: str, subtitle: str) -> str:
@@ -66,15 +81,14 @@ def page(results: Sequence[FaultResult], title: str, subtitle: str) -> str:
     made = [result for result in results if result.skipped is None]
     broken = [result.fault.name for result in made if not result.passed]
     heads = "".join(f"<th{_aligned(name)}>{escape(name)}</th>" for name in COLUMNS)
-    return _PAGE.substitute(
-        title=escape(title),
-        subtitle=escape(subtitle),
-        tone="bad" if broken else "good",
-        verdict=escape(f"NOT GOOD: {', '.join(broken)}" if broken else f"every invariant holds in {len(made)} faults"),
+    body = _BODY.substitute(
         heads=heads,
         rows="".join(_row(result) for result in results),
+        legend=LEGEND,
         sections="".join(_section(result) for result in made),
     )
+    verdict = f"NOT GOOD: {', '.join(broken)}" if broken else f"every invariant holds in {len(made)} faults"
+    return frame(title, subtitle, verdict, not broken, body)
 
 
 def _row(result: FaultResult) -> str:
