@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import cluster, definition, demo, drill, replica, saga, simulate
+from orchestrator.cli import cluster, definition, demo, drill, replica, saga, simulate, soak
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.migrate import migrate
 
@@ -23,6 +23,7 @@ replica.register(app)
 demo.register(app)
 drill.register(app)
 simulate.register(app)
+soak.register(app)
 
 
 def main() -> None:
