@@ -13,6 +13,7 @@ from orchestrator.drill.figures import COLUMNS, row
 from orchestrator.drill.result import FaultResult
 
 _COMPLAINTS_MAX = 12
+_WIDTH_MIN = 190
 
 
 def print_report(console: Console, results: Sequence[FaultResult]) -> None:
@@ -24,7 +25,8 @@ def print_report(console: Console, results: Sequence[FaultResult]) -> None:
         told = row(result)
         style = "dim" if told.skipped else "green" if told.passed else "bold red"
         table.add_row(*told.cells, Text(told.verdict, style=style))
-    console.print(table)
+    # A narrow terminal breaks lines; columns of two letters would tell nothing.
+    console.print(table, width=max(console.width, _WIDTH_MIN), crop=False)
     for result in results:
         complaints = result.complaints()
         for complaint in complaints[:_COMPLAINTS_MAX]:
