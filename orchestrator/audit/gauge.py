@@ -53,6 +53,11 @@ class Gauge:
         found = await self._rows("fence")
         return found[0] if found else (0, "")
 
+    async def definitions(self) -> int:
+        """How many definitions there are, whatever their versions."""
+        count: int = (await self._rows("definition_names"))[0][0]
+        return count
+
     async def beginning(self) -> tuple[datetime, int]:
         """The database's time now, and how many sagas there are from before."""
         now, count = (await self._rows("clock"))[0]

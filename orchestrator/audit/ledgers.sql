@@ -84,3 +84,6 @@ FROM baton.saga WHERE finished_at >= %(since)s GROUP BY 1, 2 ORDER BY 1, 2;
 SELECT epoch, holder, cause, raised_at FROM baton.epoch_history
 WHERE raised_at >= coalesce((SELECT max(raised_at) FROM baton.epoch_history WHERE raised_at < %(since)s), '-infinity')
 ORDER BY epoch;
+
+-- name: definition_names
+SELECT count(DISTINCT name) FROM baton.definition;

@@ -57,6 +57,8 @@ WEIGHTS = {
 }
 SAMPLE_EVERY_S = 5.0
 AUDIT_EVERY_S = 600.0
+# Pools and caches fill for some minutes: the trends of a shorter run are told, not judged.
+GROWTH_JUDGED_FROM_S = 1200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ class SoakResult:
         if self.changes > self.changes_max:
             lines.append(f"I8: leadership changed {self.changes} times, for {self.changes_max} reasons")
         lines += [f"{result.fault.name}: {line}" for result in self.faults for line in result.complaints()]
-        return lines + [str(trend) for trend in self.trends if not trend.flat]
+        judged = self.trends if self.duration_s >= GROWTH_JUDGED_FROM_S else ()
+        return lines + [str(trend) for trend in judged if not trend.flat]
 
 
 async def run_soak(options: SoakOptions) -> SoakResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,8 +16,12 @@ from orchestrator.drill.fault import Stage
 from orchestrator.drill.links import Links
 from orchestrator.drill.load import RATE, Load
 from orchestrator.drill.namespaces import Namespaces
-from orchestrator.embedded.cluster import Cluster
+from orchestrator.embedded.cluster import SAMPLE_DEFINITIONS, Cluster
+from orchestrator.embedded.processes import ProcessFailed
 from orchestrator.starter import Connect
+
+_DEFINITIONS_TIMEOUT_S = 60.0
+_ASK_INTERVAL_S = 0.05
 
 Tell = Callable[[str], None]
 
@@ -56,6 +61,7 @@ async def set_stage(stage: Stage, options: StageOptions) -> AsyncGenerator[Arena
             )
         )
         gauge = await stack.enter_async_context(Gauge(cluster.baton_dsn))
+        await _definitions_applied(gauge)
         starter = await stack.enter_async_context(options.connect(cluster.api_endpoints, lambda *_: None))
         chance = random.Random(options.seed)
         yield Arena(
@@ -69,3 +75,14 @@ async def set_stage(stage: Stage, options: StageOptions) -> AsyncGenerator[Arena
             pair=cluster.pair,
             previous=options.previous,
         )
+
+
+async def _definitions_applied(gauge: Gauge) -> None:
+    """Wait until the replicas have applied their folder: the load needs what is in it. Raises ProcessFailed."""
+    expected = len(list(SAMPLE_DEFINITIONS.glob("*.yaml")))
+    try:
+        async with asyncio.timeout(_DEFINITIONS_TIMEOUT_S):
+            while await gauge.definitions() < expected:
+                await asyncio.sleep(_ASK_INTERVAL_S)
+    except TimeoutError:
+        raise ProcessFailed(f"not all definitions of {SAMPLE_DEFINITIONS} were applied in time") from None
