@@ -25,8 +25,13 @@ def print_report(console: Console, results: Sequence[FaultResult]) -> None:
         told = row(result)
         style = "dim" if told.skipped else "green" if told.passed else "bold red"
         table.add_row(*told.cells, Text(told.verdict, style=style))
-    # A narrow terminal breaks lines; columns of two letters would tell nothing.
-    console.print(table, width=max(console.width, _WIDTH_MIN), crop=False)
+    # A narrow terminal breaks lines; columns of two letters would tell nothing. The width of one print cannot exceed
+    # that of its console, so the console is widened for the table.
+    width, console.width = console.width, max(console.width, _WIDTH_MIN)
+    try:
+        console.print(table)
+    finally:
+        console.width = width
     for result in results:
         complaints = result.complaints()
         for complaint in complaints[:_COMPLAINTS_MAX]:
