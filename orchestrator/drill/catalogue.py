@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.drill.crash_faults import FAULTS as CRASH_FAULTS
-from orchestrator.drill.fault import Fault
+from orchestrator.drill.fault import REPETITIONS, Fault
 from orchestrator.drill.link_faults import FAULTS as LINK_FAULTS
 from orchestrator.drill.namespace_faults import FAULTS as NAMESPACE_FAULTS
 from orchestrator.drill.process_faults import FAULTS as PROCESS_FAULTS
@@ -14,20 +16,27 @@ from orchestrator.drill.server_faults import FAULTS as SERVER_FAULTS
 from orchestrator.drill.store_faults import FAULTS as STORE_FAULTS
 from orchestrator.errors import Rejected
 
-FAULTS: tuple[Fault, ...] = tuple(
-    sorted(
-        (
-            *CRASH_FAULTS,
-            *LINK_FAULTS,
-            *NAMESPACE_FAULTS,
-            *PROCESS_FAULTS,
-            *SAGA_FAULTS,
-            *SERVER_FAULTS,
-            *STORE_FAULTS,
-        ),
-        key=lambda fault: (fault.number, fault.name),
-    )
+_ALL: tuple[Fault, ...] = (
+    *CRASH_FAULTS,
+    *LINK_FAULTS,
+    *NAMESPACE_FAULTS,
+    *PROCESS_FAULTS,
+    *SAGA_FAULTS,
+    *SERVER_FAULTS,
+    *STORE_FAULTS,
 )
+
+
+def _shared(fault: Fault) -> Fault:
+    """The fault with its share of the repetitions, where it is one of several variants of its number."""
+    variants = sum(other.number == fault.number and other.repetitions == REPETITIONS for other in _ALL)
+    if fault.repetitions != REPETITIONS or variants == 1:
+        return fault
+    share = math.ceil(REPETITIONS / variants)
+    return replace(fault, repetitions=share, reason=f"one of {variants} variants, made {share} times each")
+
+
+FAULTS: tuple[Fault, ...] = tuple(sorted(map(_shared, _ALL), key=lambda fault: (fault.number, fault.name)))
 
 
 def named(names: Sequence[str]) -> list[Fault]:

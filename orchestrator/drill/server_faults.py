@@ -129,6 +129,8 @@ FAULTS: tuple[Fault, ...] = (
         measure=Measure.PAUSE,
         bound_s=_PAUSE_S,
         changes_max=0,
+        repetitions=6,
+        reason="each lasts for half a minute, and more would show nothing else",
     ),
     Fault(
         15,

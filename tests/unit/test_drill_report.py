@@ -160,6 +160,13 @@ def test_the_catalogue_has_all_26_faults() -> None:
     assert {fault.number for fault in FAULTS} == set(range(1, 27))
 
 
+def test_each_fault_is_made_twenty_times_over_its_variants_unless_it_says_why_not() -> None:
+    for number in {fault.number for fault in FAULTS}:
+        variants = [fault for fault in FAULTS if fault.number == number]
+        if sum(fault.repetitions for fault in variants) < REPETITIONS:
+            assert all(fault.reason and "variants" not in fault.reason for fault in variants)
+
+
 def test_faults_are_found_by_name_and_by_number() -> None:
     assert [fault.name for fault in named(["kill-leader"])] == ["kill-leader"]
     assert {fault.number for fault in named(["13"])} == {13}
