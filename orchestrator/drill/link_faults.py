@@ -199,9 +199,19 @@ FAULTS: tuple[Fault, ...] = (
         "the standbys lose every packet to and from the leader: silence is no evidence",
     ),
     _standbys(
-        lambda links, leader: links.delay(STANDBYS, leader, 1.0),
+        lambda links, leader: links.delay(STANDBYS, leader, 0.2),
         "standbys-slow",
-        "the leader's beats come a second late",
+        "the leader's beats come 0.2 s late, less than the beat's timeout",
+    ),
+    Fault(
+        11,
+        "standbys-answered-for",
+        "something accepts the standbys' connections in the leader's place and says nothing, which looks like a frozen "
+        "process: that costs one failover, and no more",
+        _succeeded(_blackholed(STANDBYS, "")),
+        Stage.LINKS,
+        Measure.GAP,
+        bound_s=2.0,
     ),
     _participant(lambda links, _: links.cut(ANY, SERVICE), "participant-cut", "cut from"),
     _participant(_blackholed(ANY, SERVICE), "participant-blackhole", "in a blackhole towards"),

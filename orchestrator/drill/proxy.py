@@ -13,6 +13,8 @@ at the worst.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -33,6 +35,7 @@ _ABSENT_INTERVAL_S = 0.02
 _CALL_TIMEOUT_S = 10.0
 # So that one burst of new connections does not keep the loop from those that are open.
 _ACCEPTS_AT_ONCE = 64
+_NICENESS = -10
 
 _Result = TypeVar("_Result")
 
@@ -311,6 +314,9 @@ class Proxy:
 
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
+        # On a busy machine a proxy that does not run looks like a leader that is frozen. Linux counts threads singly.
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         async with self._group as group:
             idle = group.create_task(self._end.wait())
             self._started.set()
