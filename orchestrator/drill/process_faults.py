@@ -33,11 +33,13 @@ async def _kill_leader_twice(arena: Arena) -> None:
     leader = await arena.leader()
     leader.replica.watched = False
     arena.struck(leader)
-    leader.replica.kill()
-    successor = await arena.epoch_above(leader.epoch)
-    successor.kill()
-    await arena.cluster.wait_leader(above_epoch=leader.epoch + 1)
-    leader.replica.watched = True
+    try:
+        leader.replica.kill()
+        successor = await arena.epoch_above(leader.epoch)
+        successor.kill()
+        await arena.cluster.wait_leader(above_epoch=leader.epoch + 1)
+    finally:
+        leader.replica.watched = True
 
 
 async def _kill_all_start_one(arena: Arena) -> None:
@@ -45,21 +47,25 @@ async def _kill_all_start_one(arena: Arena) -> None:
     for replica in arena.cluster.replicas:
         replica.watched = False
     arena.struck(leader)
-    for replica in arena.cluster.replicas:
-        replica.kill()
-    survivor = arena.chance.choice(arena.cluster.replicas)
-    survivor.watched = True
-    await arena.cluster.wait_leader(above_epoch=leader.epoch)
-    for replica in arena.cluster.replicas:
-        replica.watched = True
+    try:
+        for replica in arena.cluster.replicas:
+            replica.kill()
+        survivor = arena.chance.choice(arena.cluster.replicas)
+        survivor.watched = True
+        await arena.cluster.wait_leader(above_epoch=leader.epoch)
+    finally:
+        for replica in arena.cluster.replicas:
+            replica.watched = True
 
 
 async def _freeze_leader(arena: Arena) -> None:
     leader = await arena.leader()
     arena.struck(leader)
     leader.replica.suspend()
-    await arena.keep(_FREEZE_S)
-    leader.replica.resume()
+    try:
+        await arena.keep(_FREEZE_S)
+    finally:
+        leader.replica.resume()
 
 
 async def _three_generations(arena: Arena) -> None:
@@ -67,15 +73,17 @@ async def _three_generations(arena: Arena) -> None:
     first = await arena.leader()
     arena.struck(first)
     frozen: list[Leader] = []
-    for _ in range(2):
-        leader = await arena.cluster.wait_leader(above_epoch=frozen[-1].epoch if frozen else 0)
-        await arena.driven(2)
-        leader.replica.suspend()
-        frozen.append(leader)
-    await arena.cluster.wait_leader(above_epoch=frozen[-1].epoch)
-    await arena.driven(5)
-    for leader in frozen:
-        leader.replica.resume()
+    try:
+        for _ in range(2):
+            leader = await arena.cluster.wait_leader(above_epoch=frozen[-1].epoch if frozen else 0)
+            await arena.driven(2)
+            leader.replica.suspend()
+            frozen.append(leader)
+        await arena.cluster.wait_leader(above_epoch=frozen[-1].epoch)
+        await arena.driven(5)
+    finally:
+        for leader in frozen:
+            leader.replica.resume()
 
 
 async def _rolling_restart(arena: Arena) -> None:
@@ -86,11 +94,13 @@ async def _rolling_restart(arena: Arena) -> None:
     arena.struck(leader)
     for replica in arena.cluster.replicas:
         replica.watched = False
-        replica.terminate()
-        await replica.wait_exit()
-        _other_release(arena, replica)
-        await arena.cluster.start_replica(arena.cluster.replicas.index(replica), _READY_S)
-        replica.watched = True
+        try:
+            replica.terminate()
+            await replica.wait_exit()
+            _other_release(arena, replica)
+            await arena.cluster.start_replica(arena.cluster.replicas.index(replica), _READY_S)
+        finally:
+            replica.watched = True
         await asyncio.sleep(0)
 
 
