@@ -28,6 +28,8 @@ _MEASURES = {
     "tasks": ("tasks of the main loop", 1.0),
     "processes": ("processes", 1.0),
 }
+# It has so many processes, files and threads that nobody would see the others beside it.
+_POSTGRES = "postgres"
 _STYLE = """<style>.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(460px, 1fr)); gap: 0 18px; }
 polyline { fill: none; stroke-width: 1.3; } h3 { font-size: 14px; margin: 14px 0 0; font-weight: 600; }</style>"""
 
@@ -64,17 +66,21 @@ def _summary(result: SoakResult) -> str:
 def _vitals(result: SoakResult) -> str:
     names = sorted({sample.name for sample in result.samples})
     colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
-    legend = "".join(f'<span><i style="background:{colours[name]}"></i>{escape(name)}</span>' for name in names)
-    charts = "".join(_chart(measure, result, colours) for measure in _MEASURES)
+    others = [name for name in names if name != _POSTGRES]
+    legend = "".join(f'<span><i style="background:{colours[name]}"></i>{escape(name)}</span>' for name in others)
+    charts = "".join(_chart(measure, result, others, colours) for measure in _MEASURES if measure != "processes")
+    postgres = "".join(_chart(measure, result, [_POSTGRES], colours) for measure in _MEASURES if measure != "tasks")
     return (
         f"<section><h2>Vital signs</h2><p>A line ends where a process ended, and begins again with the next one.</p>"
         f'<div class="legend">{legend}</div><div class="pair">{charts}</div></section>'
+        f"<section><h2>Vital signs of Postgres</h2><p>Of the server and all its backends together.</p>"
+        f'<div class="pair">{postgres}</div></section>'
     )
 
 
-def _chart(measure: str, result: SoakResult, colours: dict[str, str]) -> str:
+def _chart(measure: str, result: SoakResult, names: Sequence[str], colours: dict[str, str]) -> str:
     label, factor = _MEASURES[measure]
-    lines = _lines(measure, result.samples)
+    lines = _lines(measure, [sample for sample in result.samples if sample.name in names])
     largest = max((value for points in lines.values() for _, value in points), default=1) * factor
     step = nice_step(largest, 4)
     top = step * max(1, -(-largest // step))
