@@ -63,6 +63,11 @@ class Gauge:
         now, count = (await self._rows("clock"))[0]
         return now, count
 
+    async def clock(self) -> datetime:
+        """The database's time now."""
+        found: datetime = (await self._rows("now"))[0][0]
+        return found
+
     async def gap_s(self, since: datetime, epoch: int, timeout_s: float) -> float | None:
         """Seconds from `since` to the first outcome of a step under a later epoch; None if there is none in time.
 

@@ -32,20 +32,23 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-def load_evidence(dsn_log: str, dsn_shop: str) -> Evidence:
+def load_evidence(dsn_log: str, dsn_shop: str | None) -> Evidence:
     """Everything that the two databases say, each in one snapshot; the ledgers first, since intents are older.
 
-    Raises psycopg.Error.
+    Without a `dsn_shop` there are no effects, and what follows from them cannot be judged. Raises psycopg.Error.
     """
     effects: list[EffectRow] = []
     tombstones: list[Tombstone] = []
-    with _snapshot(dsn_shop) as shop:
-        services = [str(row[0]) for row in _rows(shop, "services")]
-        for service in services:
-            effects += [EffectRow(*row) for row in _rows_of(shop, "effects", service)]
-            tombstones += [Tombstone(*row) for row in _rows_of(shop, "tombstones", service)]
-        stock = [StockRow(*row) for row in _rows(shop, "stock")] if "inventory" in services else None
-        money = Money(*next(iter(_rows(shop, "money")))) if "payment" in services else None
+    stock: list[StockRow] | None = None
+    money: Money | None = None
+    if dsn_shop is not None:
+        with _snapshot(dsn_shop) as shop:
+            services = [str(row[0]) for row in _rows(shop, "services")]
+            for service in services:
+                effects += [EffectRow(*row) for row in _rows_of(shop, "effects", service)]
+                tombstones += [Tombstone(*row) for row in _rows_of(shop, "tombstones", service)]
+            stock = [StockRow(*row) for row in _rows(shop, "stock")] if "inventory" in services else None
+            money = Money(*next(iter(_rows(shop, "money")))) if "payment" in services else None
     with _snapshot(dsn_log) as log:
         return Evidence(
             sagas=[SagaRow(*row) for row in _rows(log, "sagas")],

@@ -65,6 +65,9 @@ SELECT raised_at FROM baton.epoch_history WHERE epoch > %(epoch)s ORDER BY epoch
 -- name: clock
 SELECT clock_timestamp(), (SELECT count(*) FROM baton.saga);
 
+-- name: now
+SELECT clock_timestamp();
+
 -- name: longest_silence
 -- The longest time within a window in which no transition was written; its ends count as transitions.
 SELECT max(at - before) FROM (

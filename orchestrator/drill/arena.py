@@ -13,6 +13,7 @@ from orchestrator.audit.gauge import Gauge, now
 from orchestrator.drill.links import Links
 from orchestrator.drill.load import Load
 from orchestrator.drill.namespaces import Namespaces
+from orchestrator.drill.progress import Progress
 from orchestrator.embedded.cluster import Cluster, Leader
 from orchestrator.embedded.servers import Replica
 from orchestrator.embedded.standby import PostgresPair
@@ -48,6 +49,7 @@ class Arena:
     pair: PostgresPair | None = None
     previous: Path | None = None
     strike: Strike | None = None
+    progress: Progress = field(default_factory=Progress)
 
     async def leader(self) -> Leader:
         """The leader, once every replica that should run is ready. Raises ProcessFailed."""

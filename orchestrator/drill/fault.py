@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 
 from orchestrator.drill.arena import Arena
@@ -19,6 +19,7 @@ class Stage(StrEnum):
     LINKS = "links"  # every link goes through a TCP proxy of ours
     STANDBY = "standby"  # the saga log has a synchronous standby
     NAMESPACES = "namespaces"  # replicas live in network namespaces of their own
+    DEPLOYED = "deployed"  # somebody else's cluster, which an operator's own commands disturb
 
 
 class Measure(StrEnum):
@@ -35,29 +36,45 @@ def anywhere() -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault.
+class FaultProfile:
+    """What a fault is called, and by what its results are judged.
 
-    `number` is that of the catalogue; a number may have variants, each with a `name` of its own. `strike` makes the
-    fault, keeps it, and returns when it is healed. `bound_s` limits the measure (None: it is told, not judged), beyond
-    what the strike itself declares as its own outage. One strike is a reason for `changes_max` changes of leadership.
-    Fewer repetitions than usual want a `reason`. `needs` says why this host cannot make the fault, None if it can.
-    `prepare` is done once, before the load begins, and its changes of leadership do not count.
+    `number` is that of the catalogue; a number may have variants, each with a `name` of its own; 0 is a fault that no
+    catalogue has. `bound_s` limits the measure (None: it is told, not judged), beyond what a strike itself declares as
+    its own outage. One strike is a reason for `changes_max` changes of leadership. Fewer repetitions than usual want a
+    `reason`.
     """
 
     number: int
     name: str
     says: str
-    strike: Callable[[Arena], Awaitable[None]]
+    _: KW_ONLY
     stage: Stage = Stage.PLAIN
     measure: Measure = Measure.GAP
     bound_s: float | None = None
     changes_max: int = 1
     repetitions: int = REPETITIONS
     reason: str = ""
-    needs: Callable[[], str | None] = anywhere
-    prepare: Callable[[Arena], Awaitable[None]] | None = None
+
+    @property
+    def title(self) -> str:
+        """The number and the name."""
+        return f"{self.number} {self.name}" if self.number else self.name
 
     def __post_init__(self) -> None:
         if self.repetitions < REPETITIONS and not self.reason:
             raise InvariantError(f"{self.name}: {self.repetitions} repetitions need a reason")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault(FaultProfile):
+    """A fault of the catalogue, which is made on a cluster of our own.
+
+    `strike` makes the fault, keeps it, and returns when it is healed. `needs` says why this host cannot make the fault,
+    None if it can. `prepare` is done once, before the load begins, and its changes of leadership do not count.
+    """
+
+    strike: Callable[[Arena], Awaitable[None]]
+    _: KW_ONLY
+    needs: Callable[[], str | None] = anywhere
+    prepare: Callable[[Arena], Awaitable[None]] | None = None

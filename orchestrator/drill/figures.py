@@ -45,7 +45,7 @@ class Row:
 def row(result: FaultResult) -> Row:
     """The row of a fault."""
     fault = result.fault
-    name = f"{fault.number} {fault.name}"
+    name = fault.title
     if result.skipped is not None:
         return Row([name, *("" for _ in COLUMNS[2:])], f"skipped: {result.skipped}", passed=True, skipped=True)
     quantiles = [_measured(result.measured, share) for share in (0.5, 0.99, 1.0)]
@@ -104,6 +104,7 @@ def _numbers(result: FaultResult) -> dict[str, Any]:
         "stage": str(fault.stage),
         "skipped": result.skipped,
         "error": result.error,
+        "unchecked": list(result.unchecked),
         "passed": result.passed,
         "repetitions": result.repetitions,
         "reason": fault.reason,

@@ -145,31 +145,32 @@ def _marks(before: Tally, after: Tally) -> str:
 def _etcd(disturb: _Disturb, name: str, how: str) -> Fault:
     says = f"the leader is {how} every member of etcd, Postgres fine: it drives on until another one raises the epoch"
     # No gap but a pause: until its key has expired and a standby has raised the epoch, the old leader drives.
-    return Fault(9, name, says, _succeeded(disturb), Stage.LINKS, Measure.PAUSE, bound_s=1.0)
+    return Fault(9, name, says, _succeeded(disturb), stage=Stage.LINKS, measure=Measure.PAUSE, bound_s=1.0)
 
 
 def _postgres(disturb: _Disturb, name: str, how: str) -> Fault:
     says = f"the leader is {how} Postgres alone: it resigns after BATON_LOG_ABSENCE_MAX_S (8 s), and another leads"
-    return Fault(10, name, says, _succeeded(disturb), Stage.LINKS, Measure.GAP, RESIGNED_S)
+    return Fault(10, name, says, _succeeded(disturb), stage=Stage.LINKS, measure=Measure.GAP, bound_s=RESIGNED_S)
 
 
 def _standbys(disturb: _Disturb, name: str, says: str) -> Fault:
-    return Fault(11, name, says, _endured(disturb), Stage.LINKS, Measure.PAUSE, bound_s=1.0, changes_max=0)
+    strike = _endured(disturb)
+    return Fault(11, name, says, strike, stage=Stage.LINKS, measure=Measure.PAUSE, bound_s=1.0, changes_max=0)
 
 
 def _participant(disturb: _Disturb, name: str, how: str) -> Fault:
     says = f"every replica is {how} {SERVICE}: its steps are retried, then compensated; nobody else leads"
-    return Fault(12, name, says, _endured(disturb), Stage.LINKS, Measure.NONE, changes_max=0)
+    return Fault(12, name, says, _endured(disturb), stage=Stage.LINKS, measure=Measure.NONE, changes_max=0)
 
 
 def _commit(strike: Callable[[Arena], Awaitable[None]], name: str, what: str, changes_max: int) -> Fault:
-    return Fault(18, name, f"Postgres commits {what}, and nobody hears of it", strike, Stage.LINKS, Measure.NONE,
-                 changes_max=changes_max)  # fmt: skip
+    return Fault(18, name, f"Postgres commits {what}, and nobody hears of it", strike, stage=Stage.LINKS,
+                 measure=Measure.NONE, changes_max=changes_max)  # fmt: skip
 
 
 def _calls(mischief: Mischief, keep_s: float, name: str, how: str, repetitions: int = 20, reason: str = "") -> Fault:
-    return Fault(22, name, f"calls to every participant are {how}", _astray(mischief, keep_s), Stage.LINKS,
-                 Measure.NONE, changes_max=0, repetitions=repetitions, reason=reason)  # fmt: skip
+    return Fault(22, name, f"calls to every participant are {how}", _astray(mischief, keep_s), stage=Stage.LINKS,
+                 measure=Measure.NONE, changes_max=0, repetitions=repetitions, reason=reason)  # fmt: skip
 
 
 def _blackholed(source: str, target: str, toward: Sequence[Toward] = BOTH) -> _Disturb:
@@ -209,8 +210,8 @@ FAULTS: tuple[Fault, ...] = (
         "something accepts the standbys' connections in the leader's place and says nothing, which looks like a frozen "
         "process: that costs one failover, and no more",
         _succeeded(_blackholed(STANDBYS, "")),
-        Stage.LINKS,
-        Measure.GAP,
+        stage=Stage.LINKS,
+        measure=Measure.GAP,
         bound_s=2.0,
     ),
     _participant(lambda links, _: links.cut(ANY, SERVICE), "participant-cut", "cut from"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -33,12 +33,14 @@ class Load:
     """Starts `rate` sagas of `definition` a second while it runs, and keeps what it was told.
 
     `run_id` goes into the order numbers and request ids: it keeps apart what several runs start on the same data.
+    Each saga gets the `labels`.
     """
 
     starter: SagaStarter
     rate: float = RATE
     definition: str = DEFINITION
     run_id: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
     acknowledged: list[Acknowledgement] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -50,7 +52,11 @@ class Load:
         request_id, order = self._order(next(self._numbers))
         try:
             answer = await self.starter.start_saga(
-                self.definition, orjson.dumps(order).decode(), request_id=request_id, deadline_s=DEADLINE_S
+                self.definition,
+                orjson.dumps(order).decode(),
+                labels=self.labels,
+                request_id=request_id,
+                deadline_s=DEADLINE_S,
             )
         except BatonError as error:
             self.failed.append(f"{request_id}: {error}")
@@ -101,4 +107,9 @@ class Load:
             "destination": "Germany",
             "lines": [{"stock_code": f"s{number % _ARTICLES}", "quantity": 1}],
         }
-        return f"r{self.run_id}{number}", order
+        return f"{self.request_prefix}{number}", order
+
+    @property
+    def request_prefix(self) -> str:
+        """What the request ids of this load begin with, and no others where runs have ids."""
+        return f"r{self.run_id}"

@@ -74,7 +74,8 @@ def _fault(
     number: int, name: str, says: str, strike: Callable[[Arena], Awaitable[None]], measure: Measure,
     bound_s: float | None, changes_max: int,
 ) -> Fault:  # fmt: skip
-    return Fault(number, name, says, strike, Stage.NAMESPACES, measure, bound_s, changes_max, needs=why_not)
+    return Fault(number, name, says, strike, stage=Stage.NAMESPACES, measure=measure, bound_s=bound_s,
+                 changes_max=changes_max, needs=why_not)  # fmt: skip
 
 
 def _etcd(name: str, what: str, toward: Sequence[Toward]) -> Fault:

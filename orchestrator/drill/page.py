@@ -110,9 +110,10 @@ def _section(result: FaultResult) -> str:
     )
     complaints = "".join(f"<li>{escape(complaint)}</li>" for complaint in result.complaints())
     return (
-        f'<section id="{escape(fault.name)}"><div class="head"><h2>{fault.number} · {escape(fault.name)}</h2>'
+        f'<section id="{escape(fault.name)}"><div class="head"><h2>{escape(fault.title)}</h2>'
         f'<span class="{"good" if told.passed else "bad"}">{escape(told.verdict)}</span></div>'
         f"<p>{escape(fault.says)}: {result.repetitions} times{escape(measured)}{escape(bound)}</p>"
+        + "".join(f"<p>{escape(remark)}</p>" for remark in result.unchecked)
         + (f"<ul>{complaints}</ul>" if complaints else "")
         + (drawing(result.timeline) if result.timeline is not None else "")
         + "</section>"

@@ -38,6 +38,8 @@ def print_report(console: Console, results: Sequence[FaultResult]) -> None:
             _line(console, f"{result.fault.name}: {complaint}")
         if (more := len(complaints) - _COMPLAINTS_MAX) > 0:
             _line(console, f"{result.fault.name}: and {more} more")
+        for remark in result.unchecked:
+            _line(console, f"{result.fault.name}: {remark}")
         if result.skipped is None and result.repetitions < result.fault.repetitions:
             _line(console, f"{result.fault.name}: {result.repetitions} of {result.fault.repetitions} repetitions asked")
     console.print(_summary(results))

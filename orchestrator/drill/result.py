@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.audit.finding import Finding
-from orchestrator.drill.fault import Fault, Measure
+from orchestrator.drill.fault import FaultProfile, Measure
 
 BUCKET_S = 0.25
 
@@ -53,9 +53,12 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class FaultResult:
-    """One fault: skipped for a reason, failed with an error, or made `repetitions` times and judged."""
+    """One fault: skipped for a reason, failed with an error, or made `repetitions` times and judged.
 
-    fault: Fault
+    `unchecked` says what could not be looked at, and why.
+    """
+
+    fault: FaultProfile
     skipped: str | None = None
     error: str | None = None
     repetitions: int = 0
@@ -64,6 +67,7 @@ class FaultResult:
     changes: int = 0
     findings: Sequence[Finding] = ()
     timeline: Timeline | None = None
+    unchecked: Sequence[str] = ()
 
     @property
     def measured(self) -> list[float]:

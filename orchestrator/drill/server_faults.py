@@ -171,10 +171,10 @@ FAULTS: tuple[Fault, ...] = (
         "the leader is killed, and Postgres crashes while the next one scans",
         _restart_postgres_during_scan,
         measure=Measure.PAUSE,
-        # The pause begins with the kill, and only the restart itself is taken off it. What is left: the failover (0.1 s),
-        # and everybody's new connections (0.5 s), since the scan that Postgres cut short begins again from its first
-        # row. The new leader may give up instead, before or in its scan; then it stays out of the campaign for a second,
-        # and another one raises, after a failed try of its own against a server that is not up yet.
+        # The pause begins with the kill, and only the restart itself is taken off it. What is left is the failover
+        # (0.1 s) and everybody's new connections (0.5 s), since a scan that Postgres cut short begins anew. The new
+        # leader may give up instead, before its scan or in it: then it stays out of the campaign for a second, and
+        # another one raises, perhaps after a vain try of its own against a server that is not up yet.
         bound_s=2.5,
         changes_max=2,
     ),

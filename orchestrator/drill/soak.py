@@ -24,7 +24,8 @@ from orchestrator.drill.catalogue import named
 from orchestrator.drill.fault import Fault, Stage
 from orchestrator.drill.flat import Trend, trends
 from orchestrator.drill.result import FaultResult, Mark, Timeline
-from orchestrator.drill.runner import HEAL_S, in_words, make, timeline, troubles_within
+from orchestrator.drill.rounds import HEAL_S, JUDGED_TOGETHER, in_words, troubles_within
+from orchestrator.drill.runner import make, timeline
 from orchestrator.drill.stages import StageOptions, set_stage
 from orchestrator.drill.vitals import Vitals, examine, subjects
 from orchestrator.errors import Rejected
@@ -170,8 +171,11 @@ class _Soak:
         while (due_s := max(due_s + self._options.fault_every_s, time.monotonic())) < end_s:
             await asyncio.sleep(due_s - time.monotonic())
             fault = chance.choices(self._faults, weights)[0]
+            progress = self._arena.progress
+            progress.fault, progress.number = fault.title, len(self._marks) + 1
             mark = await make(fault, self._arena, self._began_at)
             self._marks.append((fault, mark))
+            progress.measures.append(f"{fault.name}: {in_words(fault, mark)}")
             self._arena.tell(f"{self._age_s():6.0f} s  {fault.name}: {in_words(fault, mark)}")
         await asyncio.sleep(max(0.0, end_s - time.monotonic()))
 
@@ -188,8 +192,7 @@ class _Soak:
         cluster = arena.cluster
         evidence = await asyncio.to_thread(load_evidence, cluster.baton_dsn, cluster.shop_dsn)
         verdict = await asyncio.to_thread(judge, evidence, Circumstances(arena.load.acknowledged))
-        # I7 and I8 are judged by the measures and the changes of the whole soak.
-        findings = tuple(finding for finding in verdict.findings if finding.invariant not in ("I7", "I8"))
+        findings = tuple(finding for finding in verdict.findings if finding.invariant not in JUDGED_TOGETHER)
         self._evidence = evidence
         self._audits.append(Audit(self._age_s(), len(evidence.sagas), findings))
         broken = [finding.invariant for finding in findings if not finding.holds]
