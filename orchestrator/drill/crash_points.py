@@ -54,7 +54,7 @@ async def crash_under_load(cluster: Cluster, point: str) -> Crash:
     if point in PROVE:
         # A leader that writes has proven its epoch by that. One that cannot write for a while asks.
         await arm(leader.replica, point, "exit")
-        await arm(leader.replica, "term.append.before", "1*sleep(800ms)")
+        await arm(leader.replica, "term.append.before", "1*sleep(2500ms)")
     else:
         await arm(leader.replica, point, "exit")
     await until_killed(leader.replica, point, _WITHIN_S)
