@@ -43,7 +43,7 @@ def call(endpoints: list[str], timeout_s: float, ask: Callable[[Client], Awaitab
     """What `ask` returns of a client; its errors are printed, and end the command with their exit status."""
 
     async def run() -> T:
-        async with Client(_addresses(endpoints), deadline_s=timeout_s) as client:
+        async with Client(addresses(endpoints), deadline_s=timeout_s) as client:
             return await ask(client)
 
     try:
@@ -61,12 +61,13 @@ def call(endpoints: list[str], timeout_s: float, ask: Callable[[Client], Awaitab
         raise typer.Exit(_INTERRUPTED) from None
 
 
-def _addresses(endpoints: list[str]) -> tuple[str, ...]:
-    addresses = tuple(part.strip() for endpoint in endpoints for part in endpoint.split(",") if part.strip())
-    for address in addresses:
+def addresses(endpoints: list[str]) -> tuple[str, ...]:
+    """Every host:port of options that may be comma lists. Raises BadParameter."""
+    found = tuple(part.strip() for endpoint in endpoints for part in endpoint.split(",") if part.strip())
+    for address in found:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise typer.BadParameter(f"{address!r} is not host:port", param_hint="--endpoint / BATON_ENDPOINTS")
-    if not addresses:
+    if not found:
         raise typer.BadParameter("name at least one endpoint, host:port", param_hint="--endpoint / BATON_ENDPOINTS")
-    return addresses
+    return found

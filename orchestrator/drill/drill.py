@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import orjson
 from rich.console import Console
 
-from orchestrator.drill.fault import Fault
+from orchestrator.drill.deployed import DeployedOptions, run_command
+from orchestrator.drill.fault import Fault, FaultProfile
 from orchestrator.drill.figures import numbers
+from orchestrator.drill.operator_command import OperatorCommand
 from orchestrator.drill.page import page
 from orchestrator.drill.report import print_report
 from orchestrator.drill.result import FaultResult
 from orchestrator.drill.runner import run_fault
-from orchestrator.drill.stages import StageOptions
+from orchestrator.drill.stages import StageOptions, Tell
 from orchestrator.errors import Rejected
 
 
 @dataclass(frozen=True, slots=True)
-class DrillOptions:
-    """What is drilled and where its report goes. `repetitions` None is what the catalogue says."""
+class Drilled:
+    """A fault, and what makes it."""
 
-    faults: Sequence[Fault]
-    stage: StageOptions
-    repetitions: int | None = None
+    fault: FaultProfile
+    make: Callable[[], Awaitable[FaultResult]]
+
+
+@dataclass(frozen=True, slots=True)
+class DrillOptions:
+    """What is drilled and where its report goes. `circumstances` go below the report's title."""
+
+    faults: Sequence[Drilled]
+    tell: Tell
+    circumstances: str
     html: Path | None = None
     json: Path | None = None
+
+
+def on_own_clusters(faults: Sequence[Fault], stage: StageOptions, repetitions: int | None) -> list[Drilled]:
+    """Faults of the catalogue; `repetitions` None is what the catalogue says."""
+    # A folder of its own for each: a fault must not be judged by what another one has left.
+    return [
+        Drilled(
+            fault, partial(run_fault, fault, replace(stage, data_dir=stage.data_dir / fault.name), repetitions)
+        )
+        for fault in faults
+    ]  # fmt: skip
+
+
+def on_deployed(
+    commands: Sequence[tuple[FaultProfile, OperatorCommand]], options: DeployedOptions
+) -> list[Drilled]:  # fmt: skip
+    """Commands of an operator's on a deployed cluster."""
+    return [Drilled(profile, partial(run_command, profile, command, options)) for profile, command in commands]
 
 
 async def run_drill(options: DrillOptions, console: Console) -> bool:
@@ -38,12 +67,10 @@ async def run_drill(options: DrillOptions, console: Console) -> bool:
     """
     _write(options, [])
     results: list[FaultResult] = []
-    for fault in options.faults:
-        options.stage.tell(f"{fault.number} {fault.name}: {fault.says}")
-        # A folder of its own: a fault must not be judged by what another one has left.
-        stage = replace(options.stage, data_dir=options.stage.data_dir / fault.name)
-        result = await run_fault(fault, stage, options.repetitions)
-        options.stage.tell(f"{fault.number} {fault.name}: {_verdict(result)}")
+    for drilled in options.faults:
+        options.tell(f"{drilled.fault.title}: {drilled.fault.says}")
+        result = await drilled.make()
+        options.tell(f"{drilled.fault.title}: {_verdict(result)}")
         results.append(result)
         _write(options, results)
     print_report(console, results)
@@ -57,7 +84,7 @@ def _verdict(result: FaultResult) -> str:
 
 
 def _write(options: DrillOptions, results: Sequence[FaultResult]) -> None:
-    subtitle = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {options.stage.rate:g} sagas/s, seed {options.stage.seed}"
+    subtitle = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {options.circumstances}"
     try:
         if options.html is not None:
             options.html.write_text(page(results, "Baton drill", subtitle))
