@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ from orchestrator.cli.output import complain
 if TYPE_CHECKING:
     from orchestrator.drill.drill import Drilled
     from orchestrator.drill.fault import FaultProfile
+    from orchestrator.drill.live import LivePicture
     from orchestrator.drill.operator_command import OperatorCommand
 
 _DEPLOYED = "A deployed cluster"
@@ -91,17 +92,17 @@ def drill(
     """
     from rich.console import Console
 
+    from orchestrator.audit.screen import Screen
     from orchestrator.drill.catalogue import FAULTS
     from orchestrator.drill.deployed import DeployedOptions
     from orchestrator.drill.drill import DrillOptions, on_deployed, run_drill
+    from orchestrator.drill.live import LivePicture
     from orchestrator.drill.operator_command import OperatorCommand
     from orchestrator.drill.report import print_catalogue
 
     console = Console()
-
-    def tell(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    screen = Screen(console, dated=False)
+    live = LivePicture(screen)
     if listing:
         print_catalogue(console, FAULTS)
         return
@@ -112,21 +113,21 @@ def drill(
             raise typer.BadParameter("the participants' ledgers say nothing without --dsn-log")
         heal = OperatorCommand(heal_command) if heal_command else None
         deployed = DeployedOptions(
-            addresses(endpoint), connect, tell, heal, dsn_log, dsn_shop, definition, rate, keep
+            addresses(endpoint), connect, screen.tell, heal, dsn_log, dsn_shop, definition, rate, keep, live
         )  # fmt: skip
         commands = _commands(kill_command, fault_command or [], repetitions or _REPETITIONS, bound, log=bool(dsn_log))
         drilled, circumstances = on_deployed(commands, deployed), f"{', '.join(deployed.endpoints)}, {rate:g} sagas/s"
     else:
         if kill_command or fault_command or heal_command:
             raise typer.BadParameter("commands of your own need --endpoint: the cluster that they disturb")
-        drilled = _of_catalogue(names or [], everything, data, tell, rate, seed, previous, repetitions)
+        drilled = _of_catalogue(names or [], everything, data, live, rate, seed, previous, repetitions)
         circumstances = f"{rate:g} sagas/s, seed {seed}"
-    good = run_guarded(lambda: run_drill(DrillOptions(drilled, tell, circumstances, html, json), console))
+    good = run_guarded(lambda: run_drill(DrillOptions(drilled, screen, circumstances, html, json), console))
     raise typer.Exit(0 if good else 1)
 
 
 def _of_catalogue(
-    names: Sequence[str], everything: bool, data: Path | None, tell: Callable[[str], None], rate: float, seed: int,
+    names: Sequence[str], everything: bool, data: Path | None, live: LivePicture, rate: float, seed: int,
     previous: Path | None, repetitions: int | None,
 ) -> list[Drilled]:  # fmt: skip
     from orchestrator.drill.catalogue import FAULTS, named
@@ -139,7 +140,7 @@ def _of_catalogue(
         raise typer.BadParameter("name a fault, or say --all; --list names them all")
     try:
         faults = FAULTS if everything else named(names)
-        stage = StageOptions(data or data_dir_for("drill"), connect, tell, rate, seed, previous)
+        stage = StageOptions(data or data_dir_for("drill"), connect, live.screen.tell, rate, seed, previous, live)
     except BatonError as error:
         complain(str(error))
         raise typer.Exit(REFUSED) from None

@@ -33,28 +33,27 @@ def soak(
     """
     from rich.console import Console
 
+    from orchestrator.audit.screen import Screen
     from orchestrator.cli.command import REFUSED
     from orchestrator.cli.output import complain
+    from orchestrator.drill.live import LivePicture
     from orchestrator.drill.soak import SoakOptions, run_soak
     from orchestrator.drill.soak_report import report
     from orchestrator.drill.stages import StageOptions
     from orchestrator.embedded.cluster import data_dir_for
     from orchestrator.errors import BatonError
 
-    console = Console()
-
-    def tell(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-
+    screen = Screen(Console(), dated=False)
     try:
-        stage = StageOptions(data or data_dir_for("soak"), connect, tell, rate, seed)
+        stage = StageOptions(data or data_dir_for("soak"), connect, screen.tell, rate, seed, live=LivePicture(screen))
     except BatonError as error:
         complain(str(error))
         raise typer.Exit(REFUSED) from None
     options = SoakOptions(stage, minutes * 60, fault_every)
-    result = run_guarded(lambda: run_soak(options))
+    with screen.showing():
+        result = run_guarded(lambda: run_soak(options))
     try:
-        report(result, options, html, json, tell)
+        report(result, options, html, json, screen.tell)
     except OSError as error:
         complain(f"the report cannot be written: {error}")
         raise typer.Exit(REFUSED) from None

@@ -16,7 +16,7 @@ from orchestrator.audit.judge import judge
 from orchestrator.audit.ledgers import load_evidence
 from orchestrator.demo.faults import strike
 from orchestrator.demo.feed import Feed
-from orchestrator.demo.live import Screen
+from orchestrator.demo.live import DemoScreen
 from orchestrator.demo.orders import OrderBook, OrdersUnreadable, read_orders
 from orchestrator.demo.report import print_book, print_result
 from orchestrator.demo.shop import declined_customers, initial_stock
@@ -53,7 +53,7 @@ async def run_demo(options: DemoOptions, connect: Connect, console: Console) -> 
     declined = declined_customers(book.invoices)
     print_book(console, book, stock, declined)
 
-    screen = Screen(console)
+    screen = DemoScreen(console)
     began_at = now()
     settings = {"PARTICIPANT_INITIAL_STOCK": str(stock), "PARTICIPANT_DECLINED_CUSTOMERS": ",".join(declined)}
     async with Cluster(data_dir, participant_settings=settings) as cluster:
@@ -105,7 +105,7 @@ async def _feed(book: OrderBook, rate: float | None, gauge: Gauge, starter: Saga
     return Feed(starter, book.invoices, rate or max(_RATE_MIN, len(book.invoices) / _FEED_MAX_S), run_id)
 
 
-async def _perform(cluster: Cluster, feed: Feed, gauge: Gauge, screen: Screen) -> list[Gap]:
+async def _perform(cluster: Cluster, feed: Feed, gauge: Gauge, screen: DemoScreen) -> list[Gap]:
     """Feed, strike, and wait for the end of every saga."""
     with screen.showing():
         async with asyncio.TaskGroup() as tasks:

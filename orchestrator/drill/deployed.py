@@ -10,7 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,12 +25,13 @@ from orchestrator.audit.gauge import Gauge, now
 from orchestrator.audit.judge import judge
 from orchestrator.audit.ledgers import load_evidence
 from orchestrator.drill.fault import REPETITIONS, FaultProfile, Measure, Stage
+from orchestrator.drill.live import LivePicture, of_deployed
 from orchestrator.drill.load import DEFINITION, RATE, Load
 from orchestrator.drill.operator_command import OperatorCommand
 from orchestrator.drill.progress import Progress
 from orchestrator.drill.result import BUCKET_S, FaultResult, Mark, Term, Timeline
 from orchestrator.drill.rounds import Found, rounds, troubles_within
-from orchestrator.drill.watchtower import LeaderSeen, Unhealed, Watchtower
+from orchestrator.drill.watchtower import LeaderSeen, Unhealed, Watchtower, state_name
 from orchestrator.errors import LogUnavailable
 from orchestrator.pb.baton.v1 import saga_pb2
 from orchestrator.starter import ConnectReader
@@ -58,6 +59,7 @@ class DeployedOptions:
     definition: str = DEFINITION
     rate: float = RATE
     keep_s: float = 5.0
+    live: LivePicture | None = None
 
 
 def killing(text: str, repetitions: int, bound_s: float | None) -> FaultProfile:
@@ -98,13 +100,15 @@ async def _ground(
         load = Load(tower.reader, options.rate, options.definition, run_id, tower.labels)
         ground = _DeployedGround(profile, command, options, tower, gauge, load, tower.answering)
         following = group.create_task(tower.follow())
-        if gauge is None:
-            yield ground
-        else:
-            async with gauge:
+        async with AsyncExitStack() as stack:
+            if gauge is not None:
+                await stack.enter_async_context(gauge)
                 # The clocks of two machines differ, and times in the log are by the database's.
                 ground.ahead = await gauge.clock() - now()
-                yield ground
+            if options.live is not None:
+                look = of_deployed(tower, load)
+                await stack.enter_async_context(options.live.following(look, ground.progress, load))
+            yield ground
         following.cancel()
 
 
@@ -187,7 +191,7 @@ class _DeployedGround:
             findings, unchecked = await self._by_log()
         duration_s = (now() - began_at).total_seconds()
         return Found(
-            states=dict(Counter(_state(saga) for saga in sagas)),
+            states=dict(Counter(state_name(saga) for saga in sagas)),
             # The first one led before anything was done.
             changes=max(0, len(terms) - 1),
             findings=findings,
@@ -226,11 +230,7 @@ class _DeployedGround:
 
 def _row(saga: saga_pb2.Saga) -> SagaRow:
     error = {"message": saga.error.message} if saga.HasField("error") else None
-    return SagaRow(saga.saga_id, saga.request_id, 0, saga.definition, saga.version, _state(saga), error, {})
-
-
-def _state(saga: saga_pb2.Saga) -> str:
-    return saga_pb2.SagaState.Name(saga.state).removeprefix("SAGA_STATE_")
+    return SagaRow(saga.saga_id, saga.request_id, 0, saga.definition, saga.version, state_name(saga), error, {})
 
 
 def _when(stamp: Timestamp) -> datetime:
@@ -244,5 +244,5 @@ def _ended(sagas: Sequence[saga_pb2.Saga], origin: datetime, duration_s: float) 
     for saga in sagas:
         if saga.HasField("finished_at"):
             bucket = int((_when(saga.finished_at) - origin).total_seconds() / BUCKET_S)
-            ended.setdefault(_state(saga), [0] * count)[min(max(bucket, 0), count - 1)] += 1
+            ended.setdefault(state_name(saga), [0] * count)[min(max(bucket, 0), count - 1)] += 1
     return ended

@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 
+from orchestrator.audit.screen import Screen
 from orchestrator.drill.deployed import DeployedOptions, run_command
 from orchestrator.drill.fault import Fault, FaultProfile
 from orchestrator.drill.figures import numbers
@@ -19,7 +20,7 @@ from orchestrator.drill.page import page
 from orchestrator.drill.report import print_report
 from orchestrator.drill.result import FaultResult
 from orchestrator.drill.runner import run_fault
-from orchestrator.drill.stages import StageOptions, Tell
+from orchestrator.drill.stages import StageOptions
 from orchestrator.errors import Rejected
 
 
@@ -36,7 +37,7 @@ class DrillOptions:
     """What is drilled and where its report goes. `circumstances` go below the report's title."""
 
     faults: Sequence[Drilled]
-    tell: Tell
+    screen: Screen
     circumstances: str
     html: Path | None = None
     json: Path | None = None
@@ -67,12 +68,14 @@ async def run_drill(options: DrillOptions, console: Console) -> bool:
     """
     _write(options, [])
     results: list[FaultResult] = []
-    for drilled in options.faults:
-        options.tell(f"{drilled.fault.title}: {drilled.fault.says}")
-        result = await drilled.make()
-        options.tell(f"{drilled.fault.title}: {_verdict(result)}")
-        results.append(result)
-        _write(options, results)
+    tell = options.screen.tell
+    with options.screen.showing():
+        for drilled in options.faults:
+            tell(f"{drilled.fault.title}: {drilled.fault.says}")
+            result = await drilled.make()
+            tell(f"{drilled.fault.title}: {_verdict(result)}")
+            results.append(result)
+            _write(options, results)
     print_report(console, results)
     return all(result.passed for result in results)
 

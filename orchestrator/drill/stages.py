@@ -15,6 +15,7 @@ from orchestrator.drill import arming
 from orchestrator.drill.arena import Arena
 from orchestrator.drill.fault import Stage
 from orchestrator.drill.links import Links
+from orchestrator.drill.live import LivePicture, of_cluster
 from orchestrator.drill.load import RATE, Load
 from orchestrator.drill.namespaces import Namespaces
 from orchestrator.embedded.cluster import SAMPLE_DEFINITIONS, Cluster
@@ -37,6 +38,7 @@ class StageOptions:
     rate: float = RATE
     seed: int = 0
     previous: Path | None = None
+    live: LivePicture | None = None
 
 
 @asynccontextmanager
@@ -65,7 +67,7 @@ async def set_stage(stage: Stage, options: StageOptions) -> AsyncGenerator[Arena
         await _definitions_applied(gauge)
         starter = await stack.enter_async_context(options.connect(cluster.api_endpoints, lambda *_: None))
         chance = random.Random(options.seed)
-        yield Arena(
+        arena = Arena(
             cluster,
             Load(starter, options.rate),
             gauge,
@@ -76,6 +78,12 @@ async def set_stage(stage: Stage, options: StageOptions) -> AsyncGenerator[Arena
             pair=cluster.pair,
             previous=options.previous,
         )
+        if options.live is not None and options.live.screen.live:
+            # A gauge of its own: nobody who measures waits for who looks on.
+            eyes = await stack.enter_async_context(Gauge(cluster.baton_dsn))
+            look = of_cluster(cluster, eyes)
+            await stack.enter_async_context(options.live.following(look, arena.progress, arena.load))
+        yield arena
 
 
 async def _definitions_applied(gauge: Gauge) -> None:

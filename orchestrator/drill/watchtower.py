@@ -1,10 +1,10 @@
-"""What a drill sees of a deployed cluster through its API alone: who leads, what became of its sagas, and for how long
-nobody drove them."""
+"""What a drill sees of a deployed cluster through its API alone: who leads, its sagas, and how long none was driven."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ _VIEW_TIMEOUT_S = 1.0
 _LOOK_EVERY_S = 0.5
 _ASK_INTERVAL_S = 0.05
 _SAGAS_MAX = 1_000_000
+_COUNTED_MAX = 2000
 _OUTCOMES = frozenset({"completed", "failed", "compensated"})
 _UNDER_WAY = (saga_pb2.SAGA_STATE_PENDING, saga_pb2.SAGA_STATE_RUNNING, saga_pb2.SAGA_STATE_COMPENSATING)
 
@@ -57,6 +58,7 @@ class Watchtower:
     began_s: float = field(default_factory=time.monotonic)
     terms: list[Term] = field(default_factory=list)
     views: dict[str, cluster_pb2.GetClusterResponse | None] = field(default_factory=dict)
+    seen: LeaderSeen | None = None
     _eyes: dict[str, SagaReader] = field(default_factory=dict)
     _reader: SagaReader | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -76,8 +78,9 @@ class Watchtower:
         leading = [view for view in self.views.values() if view is not None and view.HasField("leader")]
         newest = max(leading, key=lambda view: view.epoch, default=None)
         if newest is None:
+            self.seen = None
             return None
-        leader = LeaderSeen(newest.leader.replica_id, newest.leader.pid, newest.epoch)
+        self.seen = leader = LeaderSeen(newest.leader.replica_id, newest.leader.pid, newest.epoch)
         if leader.epoch > (self.terms[-1].epoch if self.terms else 0):
             self.terms.append(Term(leader.epoch, leader.replica_id, "", time.monotonic() - self.began_s))
         return leader
@@ -129,6 +132,11 @@ class Watchtower:
         """Every saga of this run, without its input."""
         return await self.reader.list_sagas(saga_pb2.ListSagasRequest(labels=dict(self.labels)), _SAGAS_MAX)
 
+    async def under_way(self) -> dict[str, int]:
+        """How many sagas of this run have not ended, by state, as far as they can be counted fast."""
+        question = saga_pb2.ListSagasRequest(labels=dict(self.labels), states=_UNDER_WAY)
+        return dict(Counter(state_name(saga) for saga in await self.reader.list_sagas(question, _COUNTED_MAX)))
+
     async def all_ended(self, timeout_s: float) -> bool:
         """Wait until every saga of this run is terminal; whether that was in time."""
         give_up_at_s = time.monotonic() + timeout_s
@@ -149,6 +157,11 @@ class Watchtower:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+
+def state_name(saga: saga_pb2.Saga) -> str:
+    """The state by the name that the saga log has for it."""
+    return saga_pb2.SagaState.Name(saga.state).removeprefix("SAGA_STATE_")
 
 
 async def _view(eye: SagaReader) -> cluster_pb2.GetClusterResponse | None:
