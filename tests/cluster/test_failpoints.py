@@ -12,12 +12,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from orchestrator.cli.client import Client
+from orchestrator.drill.load import Load
 from orchestrator.embedded.cluster import Cluster
 from orchestrator.failpoints.effects import POINTS
 from orchestrator.pb.baton.v1 import saga_pb2
 
 from .house import eventually
-from .load import Load, loaded
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -41,8 +42,7 @@ def order(order_id: str) -> str:
     )
 
 
-async def everything_a_client_asks(cluster: Cluster, load: Load) -> None:
-    client = load.client
+async def everything_a_client_asks(cluster: Cluster, client: Client, load: Load) -> None:
     first = load.acknowledged[0]
     await client.get_saga(first.saga_id)
     await client.list_sagas(saga_pb2.ListSagasRequest(), 10)
@@ -83,10 +83,11 @@ async def test_every_failpoint_is_passed_by_replicas_that_work(tmp_path: Path) -
     terms = {"BATON_FAILPOINTS": "; ".join(f"{point}=1*log" for point in POINTS)}
     async with (
         Cluster(tmp_path, 2, 1, settings=terms, unsafe_no_fsync=True, restart_replicas=True) as cluster,
-        loaded(cluster) as load,
+        Client(cluster.api_endpoints, spread=True, deadline_s=60) as client,
+        (load := Load(client)).running(),
     ):
         leader = await cluster.wait_ready()
-        await everything_a_client_asks(cluster, load)
+        await everything_a_client_asks(cluster, client, load)
         leader.replica.terminate()
         leader = await cluster.wait_leader(above_epoch=leader.epoch)
         await cluster.wait_ready()

@@ -8,16 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from orchestrator.audit.gauge import Gauge
+from orchestrator.audit.judge import audit
+from orchestrator.cli.client import Client
+from orchestrator.drill.load import Load
 from orchestrator.drill.namespaces import Namespaces, why_not
 from orchestrator.drill.proxy import Toward
 from orchestrator.embedded.cluster import Cluster
-
-from .load import loaded, verdict
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -25,6 +28,7 @@ pytestmark = [
 ]
 
 WITHIN_S = 20.0
+HEAL_S = 90.0
 
 
 @dataclass
@@ -36,6 +40,23 @@ class Wired:
         async with asyncio.timeout(WITHIN_S):
             while self.namespaces.dropped() < at_least:
                 await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def loaded(cluster: Cluster) -> AsyncIterator[Load]:
+    async with Client(cluster.api_endpoints, spread=True, deadline_s=60) as client:
+        load = Load(client)
+        async with load.running():
+            yield load
+
+
+async def verdict(cluster: Cluster, load: Load, faults: int) -> None:
+    """Wait for the end of all sagas, and check every invariant."""
+    async with Gauge(cluster.baton_dsn) as gauge:
+        assert await gauge.all_ended(HEAL_S), f"unfinished after {HEAL_S} s: {await gauge.picture()}"
+    judged = await asyncio.to_thread(audit, cluster.baton_dsn, cluster.shop_dsn, load.acknowledged, faults)
+    assert judged.holds, "\n".join(judged.lines())
+    assert load.failed == []
 
 
 @pytest.fixture
