@@ -23,6 +23,9 @@ _FROZEN_GAP_S = 1.0
 _FENCE_WAIT_S = 0.2
 # The stall that is allowed, the lease that was renewed in its last moment, and etcd's look at its leases.
 _STALLED_GAP_S = 1.5 + 2.0 + 1.0
+# Both standbys accuse a frozen leader, and each may do so once in so long: strikes that come faster would wait for the
+# lease to end.
+_RATION_S = 5.0
 # Beyond the hang itself: what waited is written, and the calls that were cut short are made again.
 _CATCH_UP_S = 1.0
 # Leaders that die for one crash at a takeover: about three, since the armed standby wins every other time.
@@ -62,6 +65,7 @@ def _stopped(*points: str) -> Callable[[Arena], Awaitable[None]]:
             await arena.driven(10)
         finally:
             leader.replica.resume()
+        await arena.keep(_RATION_S)
 
     return strike
 
