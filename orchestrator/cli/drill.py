@@ -40,6 +40,7 @@ def drill(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Faults by name or number.")] = None,
     everything: Annotated[bool, Option("--all", help="Every fault of the catalogue.")] = False,
     listing: Annotated[bool, Option("--list", help="Name all faults, and make none.")] = False,
+    markdown: Annotated[bool, Option("--markdown", help="With --list: as the table of docs/drill.md.")] = False,
     repetitions: Annotated[
         int | None, Option("--repetitions", min=1, metavar="N", help="Default: as the catalogue says.")
     ] = None,
@@ -98,11 +99,14 @@ def drill(
     from orchestrator.drill.drill import DrillOptions, on_deployed, run_drill
     from orchestrator.drill.live import LivePicture
     from orchestrator.drill.operator_command import OperatorCommand
-    from orchestrator.drill.report import print_catalogue
+    from orchestrator.drill.report import catalogue_in_markdown, print_catalogue
 
     console = Console()
     screen = Screen(console, dated=False)
     live = LivePicture(screen)
+    if listing and markdown:
+        typer.echo("\n".join(catalogue_in_markdown(FAULTS)))
+        return
     if listing:
         print_catalogue(console, FAULTS)
         return

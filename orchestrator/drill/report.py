@@ -69,3 +69,18 @@ def print_catalogue(console: Console, faults: Sequence[Fault]) -> None:
 
 def _line(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def catalogue_in_markdown(faults: Sequence[Fault]) -> list[str]:
+    """The lines of the table in docs/drill.md. The same on every host."""
+    lines = [
+        "| # | name | what it does | stage | measure and bound | changes | times |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for fault in faults:
+        bound = "" if fault.bound_s is None else f" {fault.bound_s:g} s"
+        lines.append(
+            f"| {fault.number} | `{fault.name}` | {fault.says} | {fault.stage} | {fault.measure}{bound} | "
+            f"{fault.changes_max} | {fault.repetitions} |"
+        )
+    return lines

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from orchestrator.drill.catalogue import FAULTS, named
 from orchestrator.drill.fault import REPETITIONS, Fault, Measure
 from orchestrator.drill.figures import COLUMNS, numbers, row, seconds
 from orchestrator.drill.page import page
+from orchestrator.drill.report import catalogue_in_markdown
 from orchestrator.drill.result import FaultResult, Mark, Term, Timeline, quantile
 from orchestrator.drill.timeline import drawing, nice_step
 from orchestrator.errors import InvariantError, Rejected
@@ -165,6 +167,14 @@ def test_each_fault_is_made_twenty_times_over_its_variants_unless_it_says_why_no
         variants = [fault for fault in FAULTS if fault.number == number]
         if sum(fault.repetitions for fault in variants) < REPETITIONS:
             assert all(fault.reason and "variants" not in fault.reason for fault in variants)
+
+
+def test_the_catalogue_of_the_docs_is_the_catalogue() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "drill.md").read_text().splitlines()
+    table = catalogue_in_markdown(FAULTS)
+    begins = lines.index(table[0])
+    told = lines[begins : lines.index("", begins)]
+    assert told == table, "docs/drill.md wants what `baton drill --list --markdown` prints"
 
 
 def test_faults_are_found_by_name_and_by_number() -> None:
