@@ -15,13 +15,17 @@ from orchestrator.errors import FieldViolation, Rejected
 from orchestrator.saga.model import Json
 
 DEPTH_MAX = 64
+# A value takes twenty times as much in memory as its two bytes of JSON: without a bound of their own, a thousand
+# inputs of empty lists would fill a machine.
+VALUES_MAX = 50_000
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _PATH_CHARS_MAX = 200
+_SHOWN_CHARS = 60
 _VIOLATIONS_MAX = 20
 
 # An input that is larger, in bytes, is looked at in a thread: the main loop has sagas to drive.
-_LARGE_BYTES = 50_000
+LARGE_BYTES = 50_000
 
 # No input without one of these has a NUL in it, or an integer beyond 64 bits.
 _SUSPICIOUS = re.compile(rb"\\u0000|[0-9]{19}")
@@ -34,7 +38,7 @@ async def saga_input(text: str, bytes_max: int) -> Json:
     data = text.encode()
     if len(data) > bytes_max:
         raise rejected("input_json", f"has {len(data)} bytes; {bytes_max} are allowed (BATON_INPUT_BYTES_MAX)")
-    return parsed(data) if len(data) <= _LARGE_BYTES else await asyncio.to_thread(parsed, data)
+    return parsed(data) if len(data) <= LARGE_BYTES else await asyncio.to_thread(parsed, data)
 
 
 def parsed(data: bytes) -> Json:
@@ -45,13 +49,32 @@ def parsed(data: bytes) -> Json:
         raise rejected("input_json", f"is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise rejected("input_json", f"must be a JSON object, not {_kind(value)}")
+    if (count := _values(data)) > VALUES_MAX and (count := _counted(value)) > VALUES_MAX:
+        raise rejected("input_json", f"has {count} values; {VALUES_MAX} are allowed")
     # Nearly every input is found good by its text alone; only a suspicious one is walked through.
     if _SUSPICIOUS.search(data) or not _shallow(data, value):
         # orjson makes floats of integers that do not fit; Python's own parser keeps them.
         violations = _inspect(value) or _inspect(json.loads(data))
         if violations:
-            raise Rejected("the input cannot be stored", tuple(violations[:_VIOLATIONS_MAX]))
+            raise Rejected("the input cannot be stored", tuple(violations))
     return value
+
+
+def _values(data: bytes) -> int:
+    """At least as many as there are values, found without looking at them."""
+    return 1 + data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
+def _counted(value: Any) -> int:
+    count, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        count += 1
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return count
 
 
 def _shallow(data: bytes, value: Json) -> bool:
@@ -75,28 +98,29 @@ def _inspect(value: Json) -> list[FieldViolation]:
     """What is wrong inside an input, by the paths of its fields."""
     violations: list[FieldViolation] = []
     pending: list[tuple[str, Any, int]] = [("input", value, 0)]
-    while pending:
+    while pending and len(violations) < _VIOLATIONS_MAX:
         path, item, depth = pending.pop()
         if isinstance(item, dict | list) and depth < DEPTH_MAX:
             pending.extend((child_path, child, depth + 1) for child_path, child in _children(path, item))
         problem = _problem(item, depth)
         if problem is not None:
-            violations.append(FieldViolation(f"{path:.{_PATH_CHARS_MAX}}", problem))
+            violations.append(FieldViolation(path, problem))
     return violations
 
 
 def _children(path: str, item: Json | list[Any]) -> Iterator[tuple[str, Any]]:
+    """What is inside a value, with its path, which stays short: a name may be as long as the input."""
     if isinstance(item, dict):
-        return ((f"{path}.{key}", child) for key, child in item.items())
-    return ((f"{path}[{index}]", child) for index, child in enumerate(item))
+        return ((f"{path}.{key}"[:_PATH_CHARS_MAX], child) for key, child in item.items())
+    return ((f"{path}[{index}]"[:_PATH_CHARS_MAX], child) for index, child in enumerate(item))
 
 
 def _problem(item: Any, depth: int) -> str | None:
     """What is wrong with one value, apart from the values inside it."""
     if isinstance(item, str):
         return "has a NUL character (\\u0000), which cannot be stored" if "\x00" in item else None
-    if isinstance(item, int):
-        return None if _INT_MIN <= item <= _INT_MAX else f"{item} does not fit into 64 bits; send it as a string"
+    if isinstance(item, int) and not _INT_MIN <= item <= _INT_MAX:
+        return f"{item!s:.{_SHOWN_CHARS}} does not fit into 64 bits; send it as a string"
     if isinstance(item, dict | list) and depth >= DEPTH_MAX:
         return f"is nested deeper than {DEPTH_MAX} levels"
     if isinstance(item, dict) and any("\x00" in key for key in item):

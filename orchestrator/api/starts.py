@@ -10,7 +10,7 @@ import orjson
 
 from orchestrator.api import checks
 from orchestrator.api.errors import UnknownName
-from orchestrator.api.inputs import saga_input
+from orchestrator.api.inputs import LARGE_BYTES, saga_input
 from orchestrator.api.port import Intake, Registry
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import BatonError, NotFound, Rejected
@@ -58,7 +58,11 @@ class Starts:
             raise Rejected("the request is not valid", violations)
         value = await saga_input(asked.input_json, self._input_bytes_max)
         compiled = await self._compiled(name, version)
-        if complaints := compiled.check_input(value, asked.labels):
+        if len(asked.input_json) <= LARGE_BYTES:
+            complaints = compiled.check_input(value, asked.labels)
+        else:
+            complaints = await asyncio.to_thread(compiled.check_input, value, asked.labels)
+        if complaints:
             raise Rejected(f"definition {name!r} cannot run with this input", complaints)
         return _new(asked, compiled.definition.version, value)
 

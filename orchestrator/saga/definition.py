@@ -10,20 +10,24 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from orchestrator.errors import FieldViolation, Rejected
 from orchestrator.saga.backoff import COMPENSATION_RETRY, RetryPolicy
+from orchestrator.saga.document import read
 from orchestrator.saga.mapping import Mapping, compile_mapping
 
 TIMEOUT_DEFAULT_S = 5.0
 STEPS_MAX = 100
+# As much of what is wrong is named, and of a wrong value shown, as helps somebody.
+VIOLATIONS_MAX = 50
+_SHOWN_CHARS = 60
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,99}")
 _STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
-_METHOD = re.compile(r"/?([A-Za-z_][\w.]*)/([A-Za-z_]\w*)")
-_ADDRESS = re.compile(r"[^\s/]+:\d{1,5}")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_METHOD = re.compile(r"/?([A-Za-z_][\w.]{0,299})/([A-Za-z_]\w{0,99})", re.ASCII)
+# Whatever gRPC takes for a host, an IPv6 address or a DNS name of 253 characters among it.
+_ADDRESS = re.compile(r"[!-.0-~]{1,255}:([0-9]{1,5})")
+_PORT_MAX = 65535
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)(ms|s|m|h)?")
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
 
@@ -89,15 +93,7 @@ def parse(text: str, version: int = 0) -> Definition:
 
     Raises Rejected with one violation for each wrong field, all of them at once.
     """
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise Rejected("the definition is not YAML", (FieldViolation("yaml", f"{where}{problem}"),)) from None
-    except RecursionError:
-        raise Rejected("the definition is not YAML", (FieldViolation("yaml", "it is nested too deeply"),)) from None
+    document = read(text)
     reader = _Reader()
     definition = _definition(reader, document, version)
     if definition is None or reader.violations:
@@ -112,7 +108,9 @@ class _Reader:
         self.violations: list[FieldViolation] = []
 
     def wrong(self, field: str, description: str) -> None:
-        self.violations.append(FieldViolation(field, description))
+        """Note what is wrong with a field, unless very much is wrong already."""
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(FieldViolation(field, description))
 
     def mapping(self, value: Any, field: str, known: set[str], required: set[str]) -> dict[str, Any] | None:
         if not isinstance(value, dict):
@@ -121,14 +119,15 @@ class _Reader:
         prefix = f"{field}." if field else ""
         for name in value:
             if name not in known:
-                self.wrong(f"{prefix}{name}", f"is not a field here; known are {', '.join(sorted(known))}")
+                wrong = f"{prefix}{name!s:.{_SHOWN_CHARS}}"
+                self.wrong(wrong, f"is not a field here; known are {', '.join(sorted(known))}")
         for name in sorted(required - value.keys()):
             self.wrong(f"{prefix}{name}", "is missing")
         return value
 
     def text(self, value: Any, field: str, pattern: re.Pattern[str], rule: str) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            self.wrong(field, f"{value!r} is not {rule}")
+            self.wrong(field, f"{_shown(value)} is not {rule}")
             return ""
         return value
 
@@ -138,7 +137,7 @@ class _Reader:
         match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
         seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
         if not 0.001 <= seconds <= 86_400:
-            self.wrong(field, f"{value!r} is not a time such as 500ms, 5s or 2m, from 1ms to 24h")
+            self.wrong(field, f"{_shown(value)} is not a time such as 500ms, 5s or 2m, from 1ms to 24h")
             return default_s
         return seconds
 
@@ -146,7 +145,7 @@ class _Reader:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            self.wrong(field, f"{value!r} is not a number from {low:g} to {high:g}")
+            self.wrong(field, f"{_shown(value)} is not a number from {low:g} to {high:g}")
             return default
         return value
 
@@ -183,7 +182,7 @@ def _step(reader: _Reader, entry: Any, field: str, earlier: list[str]) -> Step |
     name = reader.text(fields["name"], f"{field}.name", _STEP_NAME, rule)
     if name in earlier:
         reader.wrong(f"{field}.name", f"{name!r} is the name of an earlier step")
-    service = reader.text(fields["service"], f"{field}.service", _ADDRESS, "an address host:port")
+    service = _address(reader, fields["service"], f"{field}.service")
     timeout_s = reader.seconds(fields.get("timeout"), f"{field}.timeout", TIMEOUT_DEFAULT_S)
     retry = _retry(reader, fields.get("retry"), f"{field}.retry", RetryPolicy())
     barrier = fields.get("barrier", True)
@@ -194,6 +193,13 @@ def _step(reader: _Reader, entry: Any, field: str, earlier: list[str]) -> Step |
     if action is None:
         return None
     return Step(name, service, action, compensation, timeout_s, retry, barrier is True)
+
+
+def _address(reader: _Reader, value: Any, field: str) -> str:
+    address = reader.text(value, field, _ADDRESS, "an address host:port")
+    if address and int(address.rpartition(":")[2]) > _PORT_MAX:
+        reader.wrong(field, f"{_shown(address)} names a port beyond {_PORT_MAX}")
+    return address
 
 
 def _compensation(reader: _Reader, value: Any, field: str, results: list[str]) -> Compensation | None:
@@ -216,10 +222,13 @@ def _method(
         return None
     match = _METHOD.fullmatch(fields["method"]) if isinstance(fields["method"], str) else None
     if match is None:
-        reader.wrong(f"{field}.method", f"{fields['method']!r} is not a gRPC method such as shop.v1.Payment/Charge")
+        reader.wrong(
+            f"{field}.method", f"{_shown(fields['method'])} is not a gRPC method such as shop.v1.Payment/Charge"
+        )
         return None
     request, violations = compile_mapping(fields.get("request", {}), f"{field}.request", frozenset(results), own)
-    reader.violations.extend(violations)
+    for violation in violations:
+        reader.wrong(violation.field, violation.description)
     return Method(f"/{match[1]}/{match[2]}", request)
 
 
@@ -239,6 +248,10 @@ def _retry(reader: _Reader, value: Any, field: str, default: RetryPolicy) -> Ret
         max_s=reader.seconds(fields.get("max"), f"{field}.max", default.max_s),
         jitter=reader.number(fields.get("jitter"), f"{field}.jitter", default.jitter, 0, 1),
     )
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.{_SHOWN_CHARS}}"
 
 
 def _kind(value: Any) -> str:

@@ -14,8 +14,23 @@ from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
 
 from orchestrator.errors import BatonError, FieldViolation
+from orchestrator.saga import growth
+
+EXPRESSION_CHARS_MAX = 2_000
+NESTING_MAX = 20
+# How much a request may have, in characters of texts and eight for every value; measured where its expressions could
+# make it more than so many times as large as what they read.
+REQUEST_SIZE_MAX = 4_000_000
+_MEASURED_GROWTH = 50
+_SHOWN_CHARS = 60
+_REASON_CHARS = 200
+
+# What jmespath raises, beside its own errors, for what it was not made for: numbers of thousands of digits, infinity,
+# values that cannot be ordered, more nesting than the stack has.
+_NOT_EVALUATED = (JMESPathError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 
 ROOTS = frozenset({"input", "results", "saga"})
 _SAGA_FIELDS = frozenset({"id", "definition", "version", "labels"})
@@ -40,6 +55,12 @@ class Leaf:
     roots: frozenset[str]
     results: frozenset[str]
     optional_without: str | None
+    growth: int = 1
+
+    @property
+    def shown(self) -> str:
+        """The expression for a message, or the beginning of it."""
+        return f"{self.expression!r:.{_SHOWN_CHARS}}"
 
     @property
     def reads_input_alone(self) -> bool:
@@ -52,9 +73,10 @@ Tree = dict[str, "Tree | Leaf"]
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A compiled request mapping."""
+    """A compiled request mapping. A request has at most `growth` times the size of what it is made from."""
 
     tree: Tree
+    growth: int = 0
 
     def evaluate(self, context: dict[str, Any], *, input_alone: bool = False) -> dict[str, Any]:
         """The request as JSON values. With `input_alone`, only the fields that need no results.
@@ -63,6 +85,8 @@ class Mapping:
         """
         violations: list[FieldViolation] = []
         request = _evaluate(self.tree, context, violations, input_alone)
+        if self.growth > _MEASURED_GROWTH and not violations and _larger(request, REQUEST_SIZE_MAX):
+            violations.append(FieldViolation("request", f"would have a size of more than {REQUEST_SIZE_MAX}"))
         if violations:
             raise PointsNowhere(tuple(violations))
         return request
@@ -89,7 +113,8 @@ def compile_mapping(
     violations: list[FieldViolation] = []
     if not isinstance(source, dict):
         return Mapping({}), [FieldViolation(field, "must map the fields of the request to expressions")]
-    return Mapping(_compile(source, field, results, own, violations)), violations
+    mapping = Mapping(_compile(source, field, results, own, violations))
+    return Mapping(mapping.tree, sum(leaf.growth for leaf in mapping.leaves())), violations
 
 
 def _evaluate(
@@ -104,13 +129,13 @@ def _evaluate(
             continue
         try:
             value = node.search(context)
-        except JMESPathError as error:
-            violations.append(FieldViolation(node.field, f"{node.expression!r} cannot be evaluated: {error}"))
+        except _NOT_EVALUATED as error:
+            violations.append(FieldViolation(node.field, f"{node.shown} cannot be evaluated: {_reason(error)}"))
             continue
         if value is not None:
             request[name] = value
         elif node.optional_without is None or node.optional_without in context["results"]:
-            violations.append(FieldViolation(_blame(node), f"{node.expression!r} of {node.field} gives nothing"))
+            violations.append(FieldViolation(_blame(node), f"{node.shown} of {node.field} gives nothing"))
     return request
 
 
@@ -126,12 +151,15 @@ def _compile(
 ) -> Tree:
     tree: Tree = {}
     for name, value in source.items():
-        where = f"{field}.{name}"
-        if isinstance(value, dict):
+        where = f"{field}.{name!s:.{_SHOWN_CHARS}}"
+        if isinstance(value, dict) and where.count(".") > NESTING_MAX:
+            violations.append(FieldViolation(where, f"is nested deeper than {NESTING_MAX} levels"))
+        elif isinstance(value, dict):
             tree[str(name)] = _compile(value, where, results, own, violations)
         elif not isinstance(value, str):
-            hint = f"write a literal as JMESPath, `'text'` or `` `{value}` ``"
-            violations.append(FieldViolation(where, f"must be an expression, not {value!r}; {hint}"))
+            shown = f"{value!r:.{_SHOWN_CHARS}}"
+            hint = f"write a literal as JMESPath, `'text'` or `` `{shown}` ``"
+            violations.append(FieldViolation(where, f"must be an expression, not {shown}; {hint}"))
         else:
             leaf = _leaf(value, where, results, own, violations)
             if leaf is not None:
@@ -142,23 +170,56 @@ def _compile(
 def _leaf(
     expression: str, field: str, results: frozenset[str], own: str | None, violations: list[FieldViolation]
 ) -> Leaf | None:
+    shown = f"{expression!r:.{_SHOWN_CHARS}}"
     try:
-        compiled = jmespath.compile(expression)
-    except JMESPathError as error:
-        reason = str(error).replace("\n", " ").strip()
-        violations.append(FieldViolation(field, f"{expression!r} is not JMESPath: {reason}"))
+        compiled, factor = _parsed(expression)
+    except growth.Unbounded as error:
+        violations.append(FieldViolation(field, f"{shown} {error}"))
+        return None
+    except _NOT_EVALUATED as error:
+        violations.append(FieldViolation(field, f"{shown} is not JMESPath: {_reason(error)}"))
         return None
     syntax: dict[str, Any] = dict(compiled.parsed)
     paths = list(_root_paths(syntax))
     for path in paths:
         problem = _problem(path, results)
         if problem:
-            violations.append(FieldViolation(field, f"{expression!r} {problem}"))
+            violations.append(FieldViolation(field, f"{shown} {problem}"))
     read = frozenset(path[1] for path in paths if path[0] == "results" and len(path) > 1)
     plain = _plain_path(syntax)
     search = compiled.search if plain is None else _getter(plain)
     roots = frozenset(path[0] for path in paths)
-    return Leaf(field, expression, search, plain, roots, read, own if own in read else None)
+    return Leaf(field, expression, search, plain, roots, read, own if own in read else None, factor)
+
+
+def _parsed(expression: str) -> tuple[ParsedResult, int]:
+    """The compiled expression and its growth. Raises Unbounded, and jmespath's errors."""
+    if len(expression) > EXPRESSION_CHARS_MAX:
+        raise growth.Unbounded(f"has {len(expression)} characters; {EXPRESSION_CHARS_MAX} are allowed")
+    compiled = jmespath.compile(expression)
+    return compiled, growth.check(dict(compiled.parsed))
+
+
+def _reason(error: Exception) -> str:
+    """What jmespath says, on one line and without the values that it quotes at any length."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())[:_REASON_CHARS]
+
+
+def _larger(value: Any, size_max: int) -> bool:
+    """Whether a value, written out, has more characters and values than that; no more of it is looked at."""
+    size, pending = 0, [value]
+    while pending:
+        item = pending.pop()
+        size += 8 + (len(item) if isinstance(item, str) else 0)
+        if size > size_max:
+            return True
+        if isinstance(item, dict):
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+    return False
 
 
 def _problem(path: tuple[str, ...], results: frozenset[str]) -> str | None:
