@@ -1,4 +1,4 @@
-"""What a replica knows of who leads and who is there: read once, then kept up to date by a watch.
+"""What a replica knows of who leads and who is there: read once, then kept up to date by a watch, as long as it lasts.
 
 Only what ends a term or makes a campaign worth while is concluded from here. That this replica leads is never read
 off the board: it follows from the outcome of a transaction alone.
@@ -98,6 +98,7 @@ class Board:
             try:
                 async for _ in self._follow(await self._read()):
                     retry_s = _RETRY_FIRST_S
+                log.info("etcd_watch_interrupted", reaction="reading the keys again")
             except HistoryGone as error:
                 log.warning("etcd_history_gone", reason=str(error), reaction="reading the keys again")
             except CoordinatorError as error:
@@ -128,6 +129,9 @@ class Board:
     async def _follow(self, from_revision: int) -> AsyncGenerator[None]:
         async with aclosing(self._coordinator.watch(self._keys.all, from_revision)) as batches:
             async for batch in batches:
+                if not batch:
+                    # The watch was lost, and etcd may have gone back in time and on again unseen: read the keys.
+                    return
                 for change in batch:
                     self._note(change, batch)
                 self._signal.notify()

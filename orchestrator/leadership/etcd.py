@@ -108,7 +108,10 @@ class EtcdCoordinator:
         await self.transport.ask(COMPACT, pb.CompactionRequest(revision=revision))
 
     async def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[tuple[Change, ...]]:
-        """Every change below `prefix`, resumed on another endpoint after the last change seen when one fails."""
+        """Every change below `prefix`, resumed on another endpoint after the last change seen when one fails.
+
+        Resumed, it says so by an empty batch.
+        """
         history = _History(from_revision)
         failures = 0
         while True:
@@ -116,21 +119,27 @@ class EtcdCoordinator:
             try:
                 async with aclosing(self._watch_at(endpoint, prefix, history)) as answers:
                     async for changes in answers:
-                        failures = 0
+                        if changes is None:
+                            failures = 0
+                            continue
                         if changes:
+                            failures = 0
                             history.next_revision = changes[-1].revision + 1
-                            yield changes
+                        yield changes
             except grpc.aio.AioRpcError as error:
                 reason = describe(error)
             except _WatchEnded as ended:
                 reason = str(ended)
             self.transport.distrust(endpoint)
+            history.interrupted = True
             failures += 1
             if failures >= len(self.transport.endpoints):
                 raise CoordinatorAway(f"etcd at {self.address} keeps no watch: {reason}")
 
-    async def _watch_at(self, endpoint: str, prefix: str, history: _History) -> AsyncGenerator[tuple[Change, ...]]:
-        """The changes that one endpoint reports; an empty tuple is a sign of life."""
+    async def _watch_at(
+        self, endpoint: str, prefix: str, history: _History
+    ) -> AsyncGenerator[tuple[Change, ...] | None]:
+        """The changes that one endpoint reports; None is a sign of life, an empty tuple says that it took over."""
         metadata = await self.transport.metadata()
         call: WatchCall = self.transport.channel(endpoint).stream_stream(
             WATCH.path,
@@ -154,13 +163,16 @@ class EtcdCoordinator:
                     _raise_cancelled(response, history)
                 if response.created:
                     history.check(response.header)
+                    if history.interrupted:
+                        history.interrupted = False
+                        yield ()
                 elif response.events:
                     # etcd sends several revisions at once when it has them.
                     changes = (_change(event) for event in response.events)
                     for _, batch in groupby(changes, key=lambda change: change.revision):
                         yield tuple(batch)
                 else:
-                    yield ()
+                    yield None
         finally:
             call.cancel()
 
@@ -170,16 +182,18 @@ class _WatchEnded(Exception):
 
 
 class _History:
-    """Which revision a watch needs next, and of which cluster's history."""
+    """Which revision a watch needs next, of which cluster's history, and whether it was out of sight since the last."""
 
     def __init__(self, from_revision: int) -> None:
         self.next_revision = from_revision
+        self.interrupted = False
         self._cluster: int | None = None
 
     def check(self, header: pb.ResponseHeader) -> None:
         """Raises HistoryGone when the store is younger than what was already seen, or another one.
 
-        etcd restored from a snapshot, or wiped, would let us wait in silence for revisions that have been before.
+        etcd restored from a snapshot, or wiped, would let us wait in silence for revisions that have been before. One
+        that was restored and has passed what we saw looks as if nothing had been: hence `interrupted`.
         """
         if self._cluster not in (None, header.cluster_id) or header.revision < self.next_revision - 1:
             raise HistoryGone(f"etcd is at revision {header.revision}, before {self.next_revision}: read again")

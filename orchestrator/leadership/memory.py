@@ -46,6 +46,7 @@ class MemoryStore:
         self.entries: dict[str, Entry] = {}
         self.history: list[tuple[Change, ...]] = []
         self.compacted = 0
+        self.pasts = 0
         self.changed = asyncio.Event()
         self._leases: dict[LeaseId, _Grant] = {}
         self._next_lease = 1
@@ -108,6 +109,7 @@ class MemoryStore:
         self.entries.clear()
         self.history.clear()
         self.revision, self.compacted = 1, 0
+        self.pasts += 1
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -200,9 +202,16 @@ class MemoryCoordinator:
         await self._reach()
         if expired:
             raise CoordinatorAway("the store keeps no watch: permission denied")
+        pasts = self.store.pasts
         while True:
             changed = self.store.changed
-            for batch in self.store.since(prefix, from_revision):
+            batches = self.store.since(prefix, from_revision)
+            if pasts != self.store.pasts:
+                # With the store's past went its connections: this is the next one.
+                pasts = self.store.pasts
+                yield ()
+                continue
+            for batch in batches:
                 await self._reach()
                 from_revision = batch[-1].revision + 1
                 yield batch

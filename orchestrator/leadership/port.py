@@ -145,7 +145,9 @@ class Coordinator(Protocol):
     def watch(self, prefix: str, from_revision: int) -> AsyncGenerator[tuple[Change, ...]]:
         """Every change below `prefix` from that revision on, without a hole; changes of one revision come together.
 
-        Raises HistoryGone when the revision is compacted or the store's history was replaced.
+        An empty batch says that the watch was lost and goes on. The history that it goes on in may be another one by
+        then, which nobody can tell once it has reached this revision: read the keys again. Raises HistoryGone when
+        the revision is compacted, or when the store's history was seen to be replaced.
         """
         ...
 
