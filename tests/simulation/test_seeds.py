@@ -12,8 +12,8 @@ import pytest
 from orchestrator.simulation.mutations import MUTATIONS
 from orchestrator.simulation.run import Batch, measure, repeat_command, run_batch
 
-# Some ten seconds of two cores; a machine that is busy with other things takes its time.
-pytestmark = pytest.mark.timeout(900)
+# Fifty seconds of CPU in all, half of it on two cores at once; a machine that is busy takes a multiple of that.
+pytestmark = pytest.mark.timeout(300)
 
 FIXED = 300
 FRESH = 100
@@ -28,10 +28,10 @@ def fixed() -> Batch:
     return measure(range(FIXED), WORKERS)
 
 
-def complaints(batch: Batch) -> str:
+def complaints(batch: Batch, mutation: str = "") -> str:
     """What went wrong, and how to repeat it."""
     return "\n".join(
-        "\n  ".join((f"{repeat_command(outcome.seed)}", *outcome.complaints)) for outcome in batch.failed[:3]
+        "\n  ".join((repeat_command(outcome.seed, mutation), *outcome.complaints)) for outcome in batch.failed[:3]
     )
 
 
@@ -70,6 +70,15 @@ def test_a_fresh_batch_of_seeds_holds(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_broken_rule_is_found(mutation: str) -> None:
     assert any(outcome.complaints for outcome in run_batch(range(FOUND_WITHIN), 1, mutation))
+
+
+def test_a_failing_seed_is_named_with_the_command_that_repeats_it() -> None:
+    batch = Batch()
+    for outcome in run_batch(range(2), 1, "no-idempotency"):
+        batch.add(outcome)
+    said = complaints(batch, "no-idempotency").splitlines()
+    assert said[0] == f"baton simulate --seed {batch.failed[0].seed} --mutation no-idempotency"
+    assert f"  {batch.failed[0].complaints[0]}".splitlines()[0] == said[1]
 
 
 def test_a_seed_gives_the_same_trace_in_every_process() -> None:
