@@ -110,7 +110,7 @@ async def test_of_two_victories_at_once_the_later_one_holds_the_fence(store: Sto
 async def test_of_raises_by_compare_and_swap_the_last_one_holds_the_fence(store: Store) -> None:
     first = await store.log.raise_epoch(claim(50))
     assert first is not None
-    highest, fenced = first.epoch, 0
+    highest, refused = first.epoch, 0
 
     async def again(log: SagaLog, revision: int) -> TermLog | None:
         try:
@@ -121,7 +121,7 @@ async def test_of_raises_by_compare_and_swap_the_last_one_holds_the_fence(store:
     for revision in range(3, 13):
         terms = [term for term in await asyncio.gather(*(again(log, revision) for log in (store.log, store.other)))]
         raised = sorted((term for term in terms if term is not None), key=lambda term: term.epoch)
-        fenced += 2 - len(raised)
+        refused += 2 - len(raised)
         assert [term.epoch for term in raised] == list(range(highest + 1, highest + 1 + len(raised)))
         assert raised
         highest = raised[-1].epoch
@@ -131,6 +131,13 @@ async def test_of_raises_by_compare_and_swap_the_last_one_holds_the_fence(store:
                 await term.prove()
         for term in raised:
             await term.close()
+    # Each of the twenty raised the epoch by one or was refused, and a refused one used up none.
+    assert highest == first.epoch + 20 - refused
+    last = await store.log.raise_epoch_again(claim(13))
+    assert last.epoch == highest + 1
+    with pytest.raises(Fenced):
+        await first.prove()
+    await last.close()
     await first.close()
 
 
