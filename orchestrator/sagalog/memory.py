@@ -260,7 +260,7 @@ class MemoryTermLog:
 
 
 def _stored(row: Row) -> StoredSaga:
-    events = tuple(replace(event) for event in row.events)
+    events = tuple(row.events)
     last = events[-1].sequence if events else 0
     return StoredSaga(
         row.id, row.definition, row.version, row.input, row.labels, row.created_at, row.cancel_reason, events, last

@@ -21,6 +21,7 @@ from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.memory import MemoryTermLog
 from orchestrator.sagalog.port import Claim, StoredSaga, TermLog
+from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.participants import Outcome
 from orchestrator.telemetry import Metrics
 
@@ -74,14 +75,14 @@ class Run:
 class Stage:
     """What all runs share: the loop, the clock, the metrics."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: SimulationLoop) -> None:
         self.loop = loop
         self.clock = Clock(loop)
         self.metrics = Metrics("crash-points", "r1")
 
     def perform(self, world: World, case: Case, meanwhile: Meanwhile = ()) -> Run:
         """Drive the saga of a copy of `world` to its end; what else happens before which effect is in `meanwhile`."""
-        return self.loop.run_until_complete(_perform(self, world, case, meanwhile))
+        return self.loop.run(_perform(self, world, case, meanwhile))
 
     def changed(self, world: World, deliver: Deliver) -> World | None:
         """The world after a delivery; None when nobody could tell that there was one."""
@@ -92,7 +93,7 @@ class Stage:
 
     def die(self, world: World, case: Case, effect: int, *, acknowledged: bool) -> World:
         """The world after a real crash: every task of the leader ends at this effect."""
-        return self.loop.run_until_complete(_die(self, world, case, effect, acknowledged))
+        return self.loop.run(_die(self, world, case, effect, acknowledged))
 
 
 @dataclass(frozen=True, slots=True)
