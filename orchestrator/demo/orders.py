@@ -32,6 +32,9 @@ _PRICE = re.compile(r"-?[0-9]{1,7}(\.[0-9]{1,4})?", re.ASCII)
 _TEXT_LENGTH_MAX = 100
 # A quoted field may hold line breaks; a quote that is still open after so many lines was never meant to be one.
 _QUOTED_LINES_MAX = 20
+# Ten times the shop's own year of orders. What is not a file at all (/dev/zero) has no end.
+FILE_BYTES_MAX = 500_000_000
+_SHOWN_CHARS = 60
 _CENT = Decimal("0.01")
 
 
@@ -119,9 +122,12 @@ class OrderBook:
 def read_orders(path: Path) -> OrderBook:
     """Read the file at `path`. Raises OrdersUnreadable, which says what is wrong with it and what is expected."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise OrdersUnreadable(f"{path}: {error.strerror}: name a CSV file with the columns {_listed()}") from error
+    if len(data) > FILE_BYTES_MAX:
+        raise OrdersUnreadable(f"{path}: has more than {FILE_BYTES_MAX} bytes: split it")
     try:
         return parse_orders(data)
     except OrdersUnreadable as error:
@@ -201,11 +207,11 @@ class _Reader:
         except _Malformed as error:
             if _NUMBER.fullmatch(invoice):
                 self._seen[_canonical(invoice)] = None
-            self.malformed.append(MalformedLine(number, invoice, str(error)))
+            self.malformed.append(MalformedLine(number, invoice[:_SHOWN_CHARS], str(error)))
 
     def _take(self, number: int, fields: dict[str, str]) -> None:
         if not _NUMBER.fullmatch(fields["InvoiceNo"]):
-            raise _Malformed(f"InvoiceNo {fields['InvoiceNo']!r} is no invoice number")
+            raise _Malformed(f"InvoiceNo {_shown(fields['InvoiceNo'])} is no invoice number")
         invoice = _canonical(fields["InvoiceNo"])
         kind = InvoiceKind.RETURN if _CANCELLATION.fullmatch(invoice) else InvoiceKind.ORDER
         line = Line(
@@ -244,9 +250,13 @@ def _text(fields: dict[str, str], column: str, *, required: bool = False) -> str
     return value
 
 
+def _shown(field: str) -> str:
+    return f"{field!r:.{_SHOWN_CHARS}}"
+
+
 def _quantity(text: str, kind: InvoiceKind) -> int:
     if not _INTEGER.fullmatch(text):
-        raise _Malformed(f"Quantity {text!r} is not an integer of at most nine digits")
+        raise _Malformed(f"Quantity {_shown(text)} is not an integer of at most nine digits")
     quantity = int(text)
     if quantity == 0:
         raise _Malformed("Quantity is 0")
@@ -259,7 +269,7 @@ def _quantity(text: str, kind: InvoiceKind) -> int:
 
 def _unit_price(text: str) -> Decimal:
     if not _PRICE.fullmatch(text):
-        raise _Malformed(f"UnitPrice {text!r} is not a decimal number with at most four places")
+        raise _Malformed(f"UnitPrice {_shown(text)} is not a decimal number with at most four places")
     price = Decimal(text)
     if price < 0:
         raise _Malformed(f"UnitPrice {text} is negative")

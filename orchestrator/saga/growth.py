@@ -1,9 +1,9 @@
 """How much larger than what it reads the value of a JMESPath expression can be, found in its syntax alone.
 
 JMESPath has no loops, but it can name one value many times, and the result again: `[@, @] | [@, @] | ...` doubles with
-each bar, so that a line of text makes a terabyte of a small input. Here the size of a value is its nodes and the
-characters of its texts, as if nothing were shared; `check` bounds the size of every value on the way by a multiple of
-the size of what the expression is evaluated on. Every rule below is linear in it, so the bound holds for any input.
+each bar, so that a line of text makes a terabyte of a small input. Here the size of a value is three for every node and
+one for every character of its texts, as if nothing were shared; `check` bounds the size of every value on the way by a
+multiple of the size of what the expression is evaluated on. Every rule is linear in it, so the bound holds for any input.
 
 Pure. The syntax tree is jmespath's: nodes {"type", "children", "value"}.
 """
@@ -21,13 +21,13 @@ DEPTH_MAX = 64
 
 _SELECTIONS = ("multi_select_list", "multi_select_dict")
 
-# A character is spelled in JSON by twelve at the most (a pair of \uXXXX), a number by fewer than thirty.
-_SPELLED = 30
+# A character is spelled in JSON by twelve at the most (a pair of \uXXXX), a number by fewer than three times twelve.
+_SPELLED = 12
 
 # What a function gives is no larger than a number or a truth ...
 _SMALL = frozenset({"abs", "avg", "ceil", "contains", "ends_with", "floor", "length", "starts_with", "sum"})
 # ... or no larger than what it is given: all of it, or a part.
-_LIKE_ARGUMENTS = frozenset({"merge", "not_null", "reverse", "sort", "to_array", "to_number", "values"})
+_LIKE_ARGUMENTS = frozenset({"merge", "not_null", "reverse", "sort", "to_number", "values"})
 _LIKE_ARGUMENTS |= {"max", "max_by", "min", "min_by", "sort_by"}
 
 
@@ -56,7 +56,7 @@ def _growth(node: Node, base: int, *, many: bool) -> int:
     match node["type"]:
         case "literal":
             # Once it is nothing, beside all the input. For each element it counts by its size.
-            grown = base * max(1, len(json.dumps(node["value"]))) if many else base
+            grown = base * _units(node["value"]) if many else base
         case "subexpression" | "index_expression" | "pipe":
             grown = base
             for child in children:
@@ -86,7 +86,7 @@ def _of_projection(children: list[Node], base: int, *, many: bool) -> int:
 
 def _of_function(name: str, arguments: list[Node], base: int, *, many: bool) -> int:
     values = [argument for argument in arguments if argument["type"] != "expref"]
-    given = base + sum(_growth(value, base, many=many) for value in values)
+    given = max(base, sum(_growth(value, base, many=many) for value in values))
     applied = given
     for argument in arguments:
         if argument["type"] == "expref":
@@ -97,7 +97,7 @@ def _of_function(name: str, arguments: list[Node], base: int, *, many: bool) -> 
         return base
     if name in _LIKE_ARGUMENTS:
         return given
-    factors = {"type": len("boolean"), "keys": 1 + names, "to_string": _SPELLED + names}
+    factors = {"to_array": 2, "type": _units("boolean"), "keys": 1 + names, "to_string": _SPELLED + names}
     if name in factors:
         return given * factors[name]
     if name == "map":
@@ -107,7 +107,12 @@ def _of_function(name: str, arguments: list[Node], base: int, *, many: bool) -> 
     if not arguments or arguments[0]["type"] != "literal":
         # As long as the one times as many as the other: the square of the input.
         raise Unbounded("joins by a separator that is no literal, as in join(', ', ...)")
-    return given * (1 + len(json.dumps(arguments[0]["value"])))
+    return given * (1 + _units(arguments[0]["value"]))
+
+
+def _units(literal: Any) -> int:
+    """The size of a literal as a multiple of the least that anything has."""
+    return -(-len(json.dumps(literal)) // 3)
 
 
 def _names_chars(node: Node) -> int:

@@ -21,10 +21,10 @@ from orchestrator.saga import growth
 
 EXPRESSION_CHARS_MAX = 2_000
 NESTING_MAX = 20
-# How much a request may have, in characters of texts and eight for every value; measured where its expressions could
-# make it more than so many times as large as what they read.
-REQUEST_SIZE_MAX = 4_000_000
-_MEASURED_GROWTH = 50
+# How much a request may have, in characters of texts and eight for every value: to make one that has more would keep
+# the main loop from its other sagas. Requests that are nothing but some parts of the input need not be measured.
+REQUEST_SIZE_MAX = 2_000_000
+_PLAIN_MAX = 50
 _SHOWN_CHARS = 60
 _REASON_CHARS = 200
 
@@ -55,7 +55,6 @@ class Leaf:
     roots: frozenset[str]
     results: frozenset[str]
     optional_without: str | None
-    growth: int = 1
 
     @property
     def shown(self) -> str:
@@ -73,10 +72,10 @@ Tree = dict[str, "Tree | Leaf"]
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """A compiled request mapping. A request has at most `growth` times the size of what it is made from."""
+    """A compiled request mapping. `measured` are those whose requests may be larger than what they are made from."""
 
     tree: Tree
-    growth: int = 0
+    measured: bool = False
 
     def evaluate(self, context: dict[str, Any], *, input_alone: bool = False) -> dict[str, Any]:
         """The request as JSON values. With `input_alone`, only the fields that need no results.
@@ -85,7 +84,7 @@ class Mapping:
         """
         violations: list[FieldViolation] = []
         request = _evaluate(self.tree, context, violations, input_alone)
-        if self.growth > _MEASURED_GROWTH and not violations and _larger(request, REQUEST_SIZE_MAX):
+        if self.measured and not violations and _larger(request, REQUEST_SIZE_MAX):
             violations.append(FieldViolation("request", f"would have a size of more than {REQUEST_SIZE_MAX}"))
         if violations:
             raise PointsNowhere(tuple(violations))
@@ -114,7 +113,9 @@ def compile_mapping(
     if not isinstance(source, dict):
         return Mapping({}), [FieldViolation(field, "must map the fields of the request to expressions")]
     mapping = Mapping(_compile(source, field, results, own, violations))
-    return Mapping(mapping.tree, sum(leaf.growth for leaf in mapping.leaves())), violations
+    leaves = list(mapping.leaves())
+    measured = any(leaf.path is None for leaf in leaves) or len(leaves) > _PLAIN_MAX
+    return Mapping(mapping.tree, measured), violations
 
 
 def _evaluate(
@@ -172,7 +173,7 @@ def _leaf(
 ) -> Leaf | None:
     shown = f"{expression!r:.{_SHOWN_CHARS}}"
     try:
-        compiled, factor = _parsed(expression)
+        compiled = _parsed(expression)
     except growth.Unbounded as error:
         violations.append(FieldViolation(field, f"{shown} {error}"))
         return None
@@ -189,15 +190,16 @@ def _leaf(
     plain = _plain_path(syntax)
     search = compiled.search if plain is None else _getter(plain)
     roots = frozenset(path[0] for path in paths)
-    return Leaf(field, expression, search, plain, roots, read, own if own in read else None, factor)
+    return Leaf(field, expression, search, plain, roots, read, own if own in read else None)
 
 
-def _parsed(expression: str) -> tuple[ParsedResult, int]:
-    """The compiled expression and its growth. Raises Unbounded, and jmespath's errors."""
+def _parsed(expression: str) -> ParsedResult:
+    """The compiled expression. Raises Unbounded, and jmespath's errors."""
     if len(expression) > EXPRESSION_CHARS_MAX:
         raise growth.Unbounded(f"has {len(expression)} characters; {EXPRESSION_CHARS_MAX} are allowed")
     compiled = jmespath.compile(expression)
-    return compiled, growth.check(dict(compiled.parsed))
+    growth.check(dict(compiled.parsed))
+    return compiled
 
 
 def _reason(error: Exception) -> str:
