@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from orchestrator.drill.clock_faults import FAULTS as CLOCK_FAULTS
 from orchestrator.drill.crash_faults import FAULTS as CRASH_FAULTS
+from orchestrator.drill.crowd_faults import FAULTS as CROWD_FAULTS
 from orchestrator.drill.fault import REPETITIONS, Fault
 from orchestrator.drill.link_faults import FAULTS as LINK_FAULTS
 from orchestrator.drill.namespace_faults import FAULTS as NAMESPACE_FAULTS
@@ -17,7 +19,9 @@ from orchestrator.drill.store_faults import FAULTS as STORE_FAULTS
 from orchestrator.errors import Rejected
 
 _ALL: tuple[Fault, ...] = (
+    *CLOCK_FAULTS,
     *CRASH_FAULTS,
+    *CROWD_FAULTS,
     *LINK_FAULTS,
     *NAMESPACE_FAULTS,
     *PROCESS_FAULTS,

@@ -71,10 +71,12 @@ class Fault(FaultProfile):
     """A fault of the catalogue, which is made on a cluster of our own.
 
     `strike` makes the fault, keeps it, and returns when it is healed. `needs` says why this host cannot make the fault,
-    None if it can. `prepare` is done once, before the load begins, and its changes of leadership do not count.
+    None if it can. `prepare` is done once, before the load begins, and its changes of leadership do not count. A strike
+    that takes longer than `strike_max_s` seconds, its healing included, will never end.
     """
 
     strike: Callable[[Arena], Awaitable[None]]
     _: KW_ONLY
     needs: Callable[[], str | None] = anywhere
     prepare: Callable[[Arena], Awaitable[None]] | None = None
+    strike_max_s: float = 300.0

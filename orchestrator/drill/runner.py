@@ -21,8 +21,6 @@ from orchestrator.drill.rounds import Found, rounds, troubles_within
 from orchestrator.drill.stages import StageOptions, set_stage
 from orchestrator.errors import InvariantError
 
-# A strike that takes longer than this, its healing included, will never end.
-STRIKE_MAX_S = 300.0
 _GAP_TIMEOUT_S = 60.0
 # A pause is looked for until so long after the fault is healed.
 _CALM_S = 0.5
@@ -82,7 +80,7 @@ class _OwnGround:
 async def make(fault: Fault, arena: Arena, began_at: datetime) -> Mark:
     """Make a fault once, wait until all is healed, and measure. Raises BatonError, TimeoutError."""
     arena.strike = None
-    async with asyncio.timeout(STRIKE_MAX_S):
+    async with asyncio.timeout(fault.strike_max_s):
         await fault.strike(arena)
     healed_at = now()
     await arena.leader()
