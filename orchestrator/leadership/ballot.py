@@ -5,11 +5,14 @@ Each carries a comparison, so that one whose answer was lost can be repeated, an
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable
 from functools import partial
 
 import structlog
 
+from orchestrator.errors import InvariantError
 from orchestrator.leadership.board import Board, Holder, Leaving
 from orchestrator.leadership.errors import CoordinatorError, LeaseGone
 from orchestrator.leadership.keys import encode
@@ -55,17 +58,23 @@ class Ballot:
         """
         put = Put(self._key, encode(self._me), lease)
         retry_s = self._pace.retry_first_s
-        while True:
+        for attempt in itertools.count(1):
+            # What is sent to an etcd that has just lost its own leader is never answered: asking again soon finds the
+            # new one at once. An etcd that is slow gets all the time it needs, after a few tries.
+            hurried = attempt <= self._pace.claims_hurried
             asked, seen = self._board.asked, holder
             try:
-                result = await self._coordinator.txn(Txn((self._held_by(holder),), (put,), (Get(self._key),)))
+                async with asyncio.timeout(self._pace.claim_hurry_s if hurried else None):
+                    result = await self._coordinator.txn(Txn((self._held_by(holder),), (put,), (Get(self._key),)))
             except LeaseGone:
                 self._membership.forget(lease)
                 return None
+            except TimeoutError:
+                log.warning("claim_open", reason="no answer yet", reaction="repeating it")
             except CoordinatorError as error:
                 log.warning("claim_open", reason=str(error), reaction="repeating it")
                 await self._signal.until(partial(moved_on, seen), retry_s)
-                retry_s = min(2 * retry_s, self._pace.retry_max_s)
+                retry_s = min(2 * retry_s, self._pace.claim_hurry_s if hurried else self._pace.retry_max_s)
             else:
                 if result.succeeded:
                     self._board.learn(Holder(self._me, result.revision, lease), result.revision, asked)
@@ -75,6 +84,7 @@ class Ballot:
             holder = self._board.leader
             if moved_on(holder) or self._membership.lease_id != lease or not (self.ours(holder) or holder == seen):
                 return None
+        raise InvariantError("counting has ended")
 
     async def withdraw(self, mod_revision: int) -> bool:
         """Delete the key if it is still what this replica wrote at that revision; False if etcd did not answer."""

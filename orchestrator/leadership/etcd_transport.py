@@ -166,12 +166,17 @@ class Transport:
         """Send a request that must not be repeated blindly, to one endpoint.
 
         Raises OutcomeUnknown when the answer is missing, CoordinatorAway when nothing was sent, CoordinatorRefused,
-        LeaseGone.
+        LeaseGone. A caller who has waited long enough may cancel it: the next request goes to another endpoint.
         """
         metadata = await self.metadata()
-        outcome = await self._call(self._order[0], method, request, metadata)
-        if self._let_in_again(outcome):
-            outcome = await self._call(self._order[0], method, request, await self.metadata(refused=metadata))
+        endpoint = self._order[0]
+        try:
+            outcome = await self._call(endpoint, method, request, metadata)
+            if self._let_in_again(outcome):
+                outcome = await self._call(endpoint, method, request, await self.metadata(refused=metadata))
+        except asyncio.CancelledError:
+            self.distrust(endpoint)
+            raise
         if not isinstance(outcome, grpc.aio.AioRpcError):
             return outcome
         if outcome.code() in _AWAY:

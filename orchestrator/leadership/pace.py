@@ -15,6 +15,9 @@ class CampaignPace:
     # A transaction that failed is repeated after so long, doubled each time up to the second.
     retry_first_s: float = 0.02
     retry_max_s: float = 1.0
+    # The first claims wait for etcd's answer only so long; later ones as long as any request may take.
+    claim_hurry_s: float = 0.25
+    claims_hurried: int = 10
     # A cancelled term that has not ended after so long loses its key all the same, and stays alone in this process.
     term_end_max_s: float = 2.0
     # Longest wait for etcd on the way out.
