@@ -48,10 +48,13 @@ async def struck(replica: Replica, point: str) -> int:
     return int(answer["struck"])
 
 
-async def until_struck(replica: Replica, point: str, timeout_s: float) -> None:
-    """Wait until a failpoint of a replica that goes on has struck. Raises ProcessFailed after `timeout_s`."""
+async def until_struck(replica: Replica, point: str, timeout_s: float, before: int = 0) -> None:
+    """Wait until a failpoint of a replica that goes on has struck more often than `before`.
+
+    Raises ProcessFailed after `timeout_s` seconds.
+    """
     give_up_at_s = time.monotonic() + timeout_s
-    while await struck(replica, point) == 0:
+    while await struck(replica, point) <= before:
         if time.monotonic() > give_up_at_s:
             raise replica.failed(f"has not passed {point} within {timeout_s:g} s")
         await asyncio.sleep(_ASK_INTERVAL_S)

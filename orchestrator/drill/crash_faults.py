@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Sequence
 
 from orchestrator.drill.arena import Arena
-from orchestrator.drill.arming import arm, struck_at, until_stopped, until_struck
+from orchestrator.drill.arming import arm, struck, struck_at, until_stopped, until_struck
 from orchestrator.drill.crash_points import AT_TAKEOVER, PROVE, UNDER_LOAD, Crash, crash_at_takeover, crash_under_load
 from orchestrator.drill.fault import Fault, Measure
 from orchestrator.embedded.cluster import Cluster
@@ -76,8 +76,9 @@ def _hangs(terms: str, outage_s: float, keep_s: float) -> Callable[[Arena], Awai
     async def strike(arena: Arena) -> None:
         leader = await arena.leader()
         point = "term.append.before"
+        before = await struck(leader.replica, point)
         await arm(leader.replica, point, f"{arena.chance.randrange(_PASSINGS)}*off->1*{terms}")
-        await until_struck(leader.replica, point, _WITHIN_S)
+        await until_struck(leader.replica, point, _WITHIN_S, before)
         arena.struck(leader, struck_at(leader.replica, point))
         arena.outage(outage_s)
         await arena.keep(keep_s)
@@ -92,8 +93,9 @@ def _lies(*points: str) -> Callable[[Arena], Awaitable[None]]:
     async def strike(arena: Arena) -> None:
         leader = await arena.leader()
         point = next(turn)
+        before = await struck(leader.replica, point)
         await arm(leader.replica, point, f"{arena.chance.randrange(_PASSINGS)}*off->1*error")
-        await until_struck(leader.replica, point, _WITHIN_S)
+        await until_struck(leader.replica, point, _WITHIN_S, before)
         arena.struck(leader, struck_at(leader.replica, point))
 
     return strike
