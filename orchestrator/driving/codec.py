@@ -7,33 +7,23 @@ message are looked up once: protobuf's json_format takes ten times as long, and 
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
-from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-from orchestrator.errors import BatonError
+from orchestrator.driving.scalars import Decode, Encode, WrongType, key_converters, kind, scalar_converters
 from orchestrator.saga.model import Json
 
 NESTING_MAX = 32
 
-# A converter takes a value and the path of its field, for the error message.
-Encode = Callable[[Any, str], Any]
-Decode = Callable[[Any], Any]
-
-
-class WrongType(BatonError):
-    """A value does not fit the field of the message. `field` is its path."""
-
-    def __init__(self, field: str, description: str) -> None:
-        super().__init__(f"{field}: {description}")
-        self.field = field
-        self.description = description
+# A message that is empty takes two bytes in a reply, and in JSON a place for each of its fields: without a bound of its
+# own on the values, a reply of a megabyte would become a gigabyte. A small one cannot.
+VALUES_MAX = 50_000
+SURELY_FEW_BYTES = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +40,10 @@ class MethodCodec:
     def decode(self, data: bytes) -> Json:
         """The reply as JSON. Raises ValueError when the bytes are not such a message."""
         try:
-            reply: Json = self.reply.decode(self.reply.message_class.FromString(data))
+            message = self.reply.message_class.FromString(data)
+            if len(data) > SURELY_FEW_BYTES and _exceeds(message, VALUES_MAX):
+                raise ValueError(f"the reply has more than the {VALUES_MAX} values that are allowed")
+            reply: Json = self.reply.decode(message)
             return reply
         except (DecodeError, RecursionError) as error:
             raise ValueError(f"the reply is no {self.reply.descriptor.full_name}: {error}") from None
@@ -61,7 +54,7 @@ class Descriptors:
 
     def __init__(self, descriptor_set: bytes) -> None:
         """Raises ValueError when the bytes are not a complete FileDescriptorSet."""
-        self._pool = descriptor_pool.DescriptorPool()
+        self.pool = descriptor_pool.DescriptorPool()
         self._messages: dict[str, MessageCodec] = {}
         try:
             files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file
@@ -69,8 +62,11 @@ class Descriptors:
             raise ValueError(f"not a FileDescriptorSet: {error}") from None
         by_name = {file.name: file for file in files}
         added: set[str] = set()
-        for name in by_name:
-            self._add(name, by_name, added)
+        try:
+            for name in by_name:
+                self._add(name, by_name, added)
+        except RecursionError:
+            raise ValueError("the descriptors import one another too deeply") from None
 
     def _add(self, name: str, files: dict[str, descriptor_pb2.FileDescriptorProto], added: set[str]) -> None:
         if name in added:
@@ -81,14 +77,14 @@ class Descriptors:
         for dependency in files[name].dependency:
             self._add(dependency, files, added)
         try:
-            self._pool.Add(files[name])
+            self.pool.Add(files[name])
         except TypeError as error:
             raise ValueError(f"the descriptors of {name!r} are broken: {error}") from None
 
     def method(self, service_name: str, method_name: str) -> MethodCodec:
         """The codec of a unary method. Raises KeyError naming the service or method that is not there."""
         try:
-            service = self._pool.FindServiceByName(service_name)
+            service = self.pool.FindServiceByName(service_name)
         except KeyError:
             raise KeyError(f"there is no service {service_name}") from None
         method = service.methods_by_name.get(method_name)
@@ -134,7 +130,7 @@ class MessageCodec:
         if self.well_known:
             return self._encode_well_known(value, path)
         if not isinstance(value, dict):
-            raise WrongType(path or "request", f"must be an object of {self.descriptor.full_name}, not {_kind(value)}")
+            raise WrongType(path or "request", f"must be an object of {self.descriptor.full_name}, not {kind(value)}")
         if path.count(".") > NESTING_MAX:
             raise WrongType(path, f"is nested deeper than {NESTING_MAX} levels")
         fields = self.fields()
@@ -150,20 +146,56 @@ class MessageCodec:
 
     def _encode_well_known(self, value: Any, path: str) -> Message:
         try:
-            return json_format.ParseDict(value, self.message_class())
-        except json_format.ParseError as error:
-            raise WrongType(path, f"is no {self.descriptor.full_name}: {error}") from None
+            return json_format.ParseDict(value, self.message_class(), descriptor_pool=self._descriptors.pool)
+        except _NOT_CONVERTED as error:
+            raise WrongType(path, f"is no {self.descriptor.full_name}: {error!s:.200}") from None
 
     def decode(self, message: Message) -> Any:
-        """The JSON value of a message: every scalar field, and of the others those that are set."""
+        """The JSON value of a message: every scalar field, and of the others those that are set. Raises ValueError."""
         if self.well_known:
-            return json_format.MessageToDict(message, preserving_proto_field_name=True)
+            return self._decode_well_known(message)
         value = {}
         for name, field in self.fields().items():
             if field.presence and not message.HasField(name):
                 continue
             value[name] = field.read(getattr(message, name))
         return value
+
+    def _decode_well_known(self, message: Message) -> Any:
+        try:
+            return json_format.MessageToDict(
+                message, preserving_proto_field_name=True, descriptor_pool=self._descriptors.pool
+            )
+        except _NOT_CONVERTED as error:
+            raise ValueError(f"a {self.descriptor.full_name} has no JSON form: {error!s:.200}") from None
+
+
+# What json_format raises for values that it does not take; an Any of an unknown type is a TypeError.
+_NOT_CONVERTED = (json_format.Error, DecodeError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
+
+
+def _exceeds(message: Message, values_max: int) -> bool:
+    """Whether a message has more values than that, the empty fields of its parts included."""
+    count, pending = 0, [message]
+    while pending and count <= values_max:
+        part = pending.pop()
+        count += len(part.DESCRIPTOR.fields)
+        for field, value in part.ListFields():
+            if field.is_repeated:
+                count += len(value)
+            if count > values_max:
+                break
+            pending.extend(_parts(field, value))
+    return count > values_max
+
+
+def _parts(field: FieldDescriptor, value: Any) -> Iterable[Message]:
+    entry = field.message_type
+    if entry is None:
+        return ()
+    if entry.GetOptions().map_entry:
+        return value.values() if entry.fields_by_name["value"].message_type is not None else ()
+    return value if field.is_repeated else (value,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +218,7 @@ def _field(field: FieldDescriptor, descriptors: Descriptors) -> _Field:
 
         def write_list(message: Message, value: Any, path: str) -> None:
             if not isinstance(value, list | tuple):
-                raise WrongType(path, f"must be a list, not {_kind(value)}")
+                raise WrongType(path, f"must be a list, not {kind(value)}")
             items = [encode(item, f"{path}[{index}]") for index, item in enumerate(value)]
             try:
                 getattr(message, name).extend(items)
@@ -212,91 +244,27 @@ def _map_field(field: FieldDescriptor, entry: Descriptor, descriptors: Descripto
     key_field, value_field = entry.fields_by_name["key"], entry.fields_by_name["value"]
     encode, decode = _converters(value_field, descriptors)
     is_message = value_field.message_type is not None
-    key_type = int if key_field.cpp_type in _INTEGERS else str
+    read_key, write_key = key_converters(key_field)
 
     def write(message: Message, value: Any, path: str) -> None:
         if not isinstance(value, dict):
-            raise WrongType(path, f"must be an object, not {_kind(value)}")
+            raise WrongType(path, f"must be an object, not {kind(value)}")
         entries = getattr(message, name)
         for key, item in value.items():
             try:
                 converted = encode(item, f"{path}.{key}")
                 if is_message:
-                    entries[key_type(key)].CopyFrom(converted)
+                    entries[write_key(key)].CopyFrom(converted)
                 else:
-                    entries[key_type(key)] = converted
-            except (TypeError, ValueError) as error:
+                    entries[write_key(key)] = converted
+            except (TypeError, ValueError, OverflowError) as error:
                 raise WrongType(f"{path}.{key}", f"does not fit: {error}") from None
 
-    return _Field(write, lambda entries: {str(key): decode(item) for key, item in entries.items()}, presence=False)
-
-
-_INTEGERS = (
-    FieldDescriptor.CPPTYPE_INT32,
-    FieldDescriptor.CPPTYPE_INT64,
-    FieldDescriptor.CPPTYPE_UINT32,
-    FieldDescriptor.CPPTYPE_UINT64,
-)
-_FLOATS = (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+    return _Field(write, lambda entries: {read_key(key): decode(item) for key, item in entries.items()}, presence=False)
 
 
 def _converters(field: FieldDescriptor, descriptors: Descriptors) -> tuple[Encode, Decode]:
     if field.message_type is not None:
         codec = descriptors.message(field.message_type)
         return codec.encode, codec.decode
-    if field.enum_type is not None:
-        return _enum_converters(field.enum_type)
-    if field.type == FieldDescriptor.TYPE_BYTES:
-        return _encode_bytes, lambda data: base64.b64encode(data).decode()
-    if field.cpp_type in _INTEGERS:
-        return _exactly(int, "an integer"), _same
-    if field.cpp_type in _FLOATS:
-        return _exactly((int, float), "a number"), _same
-    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        return _encode_bool, _same
-    return _exactly(str, "text"), _same
-
-
-def _enum_converters(enum: EnumDescriptor) -> tuple[Encode, Decode]:
-    by_name = {value.name: value.number for value in enum.values}
-    by_number = {value.number: value.name for value in enum.values}
-
-    def encode(value: Any, path: str) -> int:
-        if isinstance(value, str) and value in by_name:
-            return by_name[value]
-        raise WrongType(path, f"{value!r:.60} is none of {', '.join(by_name)}")
-
-    # A number that a later version of the participant knows stays a number.
-    return encode, lambda number: by_number.get(number, number)
-
-
-def _exactly(types: type | tuple[type, ...], wanted: str) -> Encode:
-    def encode(value: Any, path: str) -> Any:
-        if isinstance(value, types) and not isinstance(value, bool):
-            return value
-        raise WrongType(path, f"must be {wanted}, not {_kind(value)}")
-
-    return encode
-
-
-def _encode_bool(value: Any, path: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise WrongType(path, f"must be true or false, not {_kind(value)}")
-
-
-def _encode_bytes(value: Any, path: str) -> bytes:
-    try:
-        return base64.b64decode(value, validate=True)
-    except (TypeError, ValueError, binascii.Error):
-        raise WrongType(path, f"must be base64 text, not {value!r:.60}") from None
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), f"{value!r:.60}")
+    return scalar_converters(field)

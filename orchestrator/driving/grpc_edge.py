@@ -11,9 +11,10 @@ import grpc
 import grpc.aio
 import structlog
 
-from orchestrator.driving.codec import MethodCodec, WrongType
+from orchestrator.driving.codec import MethodCodec
 from orchestrator.driving.exchange import Exchange, ExchangeLost, NotOffered, open_exchange
 from orchestrator.driving.port import Invocation
+from orchestrator.driving.scalars import WrongType
 from orchestrator.driving.status_table import BY_NUMBER, is_refusal
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from orchestrator.driving.codec import Descriptors, MethodCodec, WrongType
+from orchestrator.driving.codec import Descriptors, MethodCodec
+from orchestrator.driving.scalars import WrongType
 from orchestrator.errors import FieldViolation, NotFound, Rejected
 from orchestrator.saga.definition import Definition, Method, Step, parse
 from orchestrator.saga.mapping import Leaf, PointsNowhere, Tree

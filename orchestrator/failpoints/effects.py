@@ -57,9 +57,7 @@ class Effect:
 CONNECT = Effect("log.connect", Wire.POSTGRES, "Opens a connection to Postgres.")
 SET_UP = Effect("log.set_up", Wire.POSTGRES, "Sets a new connection up: its plans, and how long it waits for locks.")
 NAME = Effect("log.name", Wire.POSTGRES, "Names the writer's connection after its term, for a successor to find it.")
-CHECK = Effect(
-    "log.check", Wire.POSTGRES, "Asks whether an idle connection still works, and Postgres takes writes."
-)
+CHECK = Effect("log.check", Wire.POSTGRES, "Asks whether an idle connection still works, and Postgres takes writes.")
 REHEARSE = Effect("log.rehearse", Wire.POSTGRES, "A standby runs one of a term's statements ahead of time.")
 LISTEN = Effect("log.listen", Wire.POSTGRES, "The leader subscribes to notifications of new work.")
 NOTIFIED = Effect("log.notified", Wire.POSTGRES, "The leader reads a notification of new work.")

@@ -3,7 +3,7 @@
 JMESPath has no loops, but it can name one value many times, and the result again: `[@, @] | [@, @] | ...` doubles with
 each bar, so that a line of text makes a terabyte of a small input. Here the size of a value is three for every node and
 one for every character of its texts, as if nothing were shared; `check` bounds the size of every value on the way by a
-multiple of the size of what the expression is evaluated on. Every rule is linear in it, so the bound holds for any input.
+multiple of the size of what the expression is evaluated on. Every rule is linear in it, so the bound holds for all.
 
 Pure. The syntax tree is jmespath's: nodes {"type", "children", "value"}.
 """

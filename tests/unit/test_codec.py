@@ -12,7 +12,8 @@ from google.protobuf import timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.driving.codec import Descriptors, MethodCodec, WrongType
+from orchestrator.driving.codec import Descriptors, MethodCodec
+from orchestrator.driving.scalars import WrongType
 
 T = d.FieldDescriptorProto
 
