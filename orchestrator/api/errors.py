@@ -139,6 +139,9 @@ async def _abort(context: Context, error: BatonError) -> NoReturn:
     code, _ = kind(error)
     if code is grpc.StatusCode.INTERNAL:
         await _abort_defect(context, error)
+    # gRPC's own exception keeps this one alive in a cycle, and its frames keep all that the caller has sent, and what
+    # was made of that. Garbage is collected too seldom for megabytes.
+    error.__traceback__ = error.__context__ = None
     await context.abort_with_status(rpc_status.to_status(status(error)))
     raise error
 

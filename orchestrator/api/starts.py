@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -13,13 +15,16 @@ from orchestrator.api.errors import UnknownName
 from orchestrator.api.inputs import LARGE_BYTES, saga_input
 from orchestrator.api.port import Intake, Registry
 from orchestrator.driving.registry import Compiled
-from orchestrator.errors import BatonError, NotFound, Rejected
+from orchestrator.errors import BatonError, NotFound, Overloaded, Rejected
 from orchestrator.saga.model import Json
 from orchestrator.sagalog.records import NewSaga, Started, request_hash
 
 # How long this replica takes the newest version of a definition for the newest one. ApplyDefinition answers only
 # after as long, so that no start that follows it, on whatever replica, runs by the version before.
 NEWEST_FRESH_S = 0.2
+
+# So many bytes of large inputs are checked at once: thousands of them at the same time must not fill the memory.
+LARGE_BYTES_MAX = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Starts:
         self._newest = Newest(registry)
         self._intake = intake
         self._input_bytes_max = input_bytes_max
+        self._large_bytes = 0
 
     async def submit(self, asked: AskedStart) -> tuple[NewSaga, asyncio.Future[Started]]:
         """Check a start and queue it; the future is the intake's.
@@ -56,6 +62,12 @@ class Starts:
         violations = tuple(checks.start_violations(asked.request_id, asked.labels))
         if violations:
             raise Rejected("the request is not valid", violations)
+        if len(asked.input_json) <= LARGE_BYTES:
+            return await self._fitting(asked, name, version)
+        with self._room(len(asked.input_json)):
+            return await self._fitting(asked, name, version)
+
+    async def _fitting(self, asked: AskedStart, name: str, version: int) -> NewSaga:
         value = await saga_input(asked.input_json, self._input_bytes_max)
         compiled = await self._compiled(name, version)
         if len(asked.input_json) <= LARGE_BYTES:
@@ -65,6 +77,17 @@ class Starts:
         if complaints:
             raise Rejected(f"definition {name!r} cannot run with this input", complaints)
         return _new(asked, compiled.definition.version, value)
+
+    @contextmanager
+    def _room(self, size_bytes: int) -> Iterator[None]:
+        """Room for a large input while it is checked, when it is several times as large. Raises Overloaded."""
+        if self._large_bytes + size_bytes > LARGE_BYTES_MAX:
+            raise Overloaded(f"large inputs of {self._large_bytes} bytes are checked on this replica already")
+        self._large_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._large_bytes -= size_bytes
 
     async def _compiled(self, name: str, version: int) -> Compiled:
         try:

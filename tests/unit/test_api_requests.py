@@ -12,8 +12,8 @@ from google.rpc import error_details_pb2
 from orchestrator.api import checks, starts
 from orchestrator.api.errors import status
 from orchestrator.api.inputs import DEPTH_MAX, parsed
-from orchestrator.api.starts import Newest
-from orchestrator.errors import FieldViolation, LogUnavailable, Rejected
+from orchestrator.api.starts import AskedStart, Newest, Starts
+from orchestrator.errors import FieldViolation, LogUnavailable, Overloaded, Rejected
 from orchestrator.saga.model import SagaId
 
 
@@ -128,3 +128,32 @@ async def test_the_newest_version_is_read_again_after_a_while(monkeypatch: pytes
     monkeypatch.setattr(starts, "NEWEST_FRESH_S", 0.0)
     newest = Newest(registry)
     assert [await newest.get("order"), await newest.get("order")] == [2, 3]
+
+
+class NoIntake:
+    def submit(self, new: Any) -> asyncio.Future[Any]:
+        raise AssertionError(f"nothing is to be stored: {new}")
+
+
+async def test_large_inputs_are_checked_as_far_as_there_is_room_and_small_ones_always(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry = SlowRegistry()
+    way = Starts(registry, NoIntake(), 1_000_000)
+    large = AskedStart("order", 0, '{"a": "' + "x" * 100_000 + '"}', {}, "")
+    monkeypatch.setattr(starts, "LARGE_BYTES_MAX", 250_000)
+    checked = [asyncio.create_task(way.submit(large)) for _ in range(2)]
+    while not registry.asked:
+        await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await way.submit(large)
+    small = asyncio.create_task(way.submit(AskedStart("order", 0, "{}", {}, "")))
+    await asyncio.sleep(0)
+    assert not small.done()
+    registry.error = LogUnavailable("away")
+    registry.answer.set()
+    outcomes = await asyncio.gather(*checked, small, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {LogUnavailable}
+    # What they took is free again.
+    with pytest.raises(LogUnavailable):
+        await way.submit(large)
