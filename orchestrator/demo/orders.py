@@ -263,7 +263,7 @@ def _quantity(text: str, kind: InvoiceKind) -> int:
     if kind is InvoiceKind.ORDER and quantity < 0:
         raise _Malformed(f"Quantity {quantity} is negative, but the invoice is no cancellation (C...)")
     if kind is InvoiceKind.RETURN and quantity > 0:
-        raise _Malformed(f"Quantity {_shown(str(quantity))} is positive, but the invoice is a cancellation")
+        raise _Malformed(f"Quantity {quantity} is positive, but the invoice is a cancellation")
     return abs(quantity)
 
 
@@ -272,7 +272,7 @@ def _unit_price(text: str) -> Decimal:
         raise _Malformed(f"UnitPrice {_shown(text)} is not a decimal number with at most four places")
     price = Decimal(text)
     if price < 0:
-        raise _Malformed(f"UnitPrice {_shown(text)} is negative")
+        raise _Malformed(f"UnitPrice {text:.{_SHOWN_CHARS}} is negative")
     return price
 
 

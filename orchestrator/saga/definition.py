@@ -119,7 +119,8 @@ class _Reader:
         prefix = f"{field}." if field else ""
         for name in value:
             if name not in known:
-                wrong = f"{prefix}{name!s:.{_SHOWN_CHARS}}"
+                # A name of no characters is shown as such.
+                wrong = f"{prefix}{str(name) or repr(name):.{_SHOWN_CHARS}}"
                 self.wrong(wrong, f"is not a field here; known are {', '.join(sorted(known))}")
         for name in sorted(required - value.keys()):
             self.wrong(f"{prefix}{name}", "is missing")
