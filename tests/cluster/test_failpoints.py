@@ -73,6 +73,15 @@ def upset(dsn: str) -> psycopg.Connection:
     return zombie
 
 
+def hang_up_on_the_writer(dsn: str) -> None:
+    """End the connection by which the leader writes: it makes sure that its last row is there before it goes on."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'baton-term-0-%'"
+        )
+        assert ended.fetchall()
+
+
 def passed(cluster: Cluster) -> set[str]:
     lines = "".join(path.read_text() for path in cluster.log_dir.glob("replica-*.log")).splitlines()
     return {match[1] for line in lines if (match := re.search(r"failpoint_strikes.*failpoint=([\w.]+)", line))}
@@ -95,6 +104,7 @@ async def test_every_failpoint_is_passed_by_replicas_that_work(tmp_path: Path) -
             leader.replica.kill()
             await cluster.wait_leader(above_epoch=leader.epoch)
         await cluster.wait_ready()
+        await asyncio.to_thread(hang_up_on_the_writer, cluster.baton_dsn)
 
         async def all_passed() -> bool:
             return wanted <= passed(cluster)
