@@ -1,6 +1,8 @@
-"""Prints the figures of a drill as the table of docs/reliability.md.
+"""Prints the figures of drills as the table of docs/reliability.md.
 
-python scripts/drill_table.py docs/reports/drill.json
+python scripts/drill_table.py docs/reports/drill.json docs/reports/drill-again.json
+
+Of a fault that was made in several of them, the last one counts.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from orchestrator.drill.result import quantile
 _COLUMNS = ("#", "fault", "times", "measure", "p50", "p99", "bound", "sagas", "changes", "verdict")
 
 
-def table(report: Mapping[str, Any]) -> str:
-    """The table in Markdown, a row for each fault."""
+def table(reports: Iterable[Mapping[str, Any]]) -> str:
+    """The table in Markdown, a row for each fault, in the order of their numbers."""
     head = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
-    return "\n".join([head, *(_row(fault) for fault in report["faults"])])
+    last = {fault["name"]: fault for report in reports for fault in report["faults"] if fault["repetitions"]}
+    rows = sorted(last.values(), key=lambda fault: (fault["number"], fault["name"]))
+    return "\n".join([head, *map(_row, rows)])
 
 
 def _row(fault: Mapping[str, Any]) -> str:
@@ -44,4 +48,4 @@ def _row(fault: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(table(json.loads(Path(sys.argv[1]).read_text())))
+    print(table(json.loads(Path(name).read_text()) for name in sys.argv[1:]))
