@@ -98,9 +98,9 @@ def _ask(replica: Replica, method: str, point: str, body: str) -> dict[str, Any]
             return answer
     except HTTPError as error:
         raise CannotArm(f"{replica.name}: {method} {point} {body}: {error.read().decode(errors='replace')}") from None
-    except (HTTPException, ConnectionResetError) as error:
+    except (HTTPException, ConnectionResetError, TimeoutError) as error:
         if method == "PUT":
-            # It has struck before the answer was complete.
+            # It has struck before the answer was complete: the process is gone, or stands still.
             return {}
         raise CannotArm(f"{replica.name}: {method} {point}: {error}") from None
     except (URLError, OSError) as error:
