@@ -2,7 +2,7 @@
 
 python scripts/drill_table.py docs/reports/drill.json docs/reports/drill-again.json
 
-Of a fault that was made in several of them, the last one counts.
+Of a fault that was made in several of them, the last one counts; one that is in the catalogue no more is left out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator.drill.catalogue import FAULTS
 from orchestrator.drill.figures import seconds
 from orchestrator.drill.result import quantile
 
@@ -24,7 +25,7 @@ def table(reports: Iterable[Mapping[str, Any]]) -> str:
     """The table in Markdown, a row for each fault, in the order of their numbers."""
     head = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
     last = {fault["name"]: fault for report in reports for fault in report["faults"] if fault["repetitions"]}
-    rows = sorted(last.values(), key=lambda fault: (fault["number"], fault["name"]))
+    rows = [last[fault.name] for fault in FAULTS if fault.name in last]
     return "\n".join([head, *map(_row, rows)])
 
 
