@@ -45,8 +45,8 @@ LOOK_AROUND_S = 2.0
 API_GRACE_S = 1.0
 
 # A leader keeps tens of thousands of objects alive and makes few cycles: the collector looks seldom at what is old. It
-# looks often at what is young, since nothing else runs meanwhile: 50,000 objects take 0.1 s of a core, and a leader that
-# has a sixth of a core then looks frozen to the standbys.
+# looks often at what is young, since nothing else runs meanwhile: 50,000 objects take 0.1 s of a core, and a leader
+# that has a sixth of a core then looks frozen to the standbys.
 GC_THRESHOLDS = (2_000, 5, 500)
 
 log = structlog.get_logger()
