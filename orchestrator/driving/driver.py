@@ -105,7 +105,11 @@ class Driver:
     async def _call(self, saga: Saga, command: Call) -> Outcome:
         step = saga.definition.step(command.position)
         compensation = step.compensation
-        method = step.action if command.kind is Kind.ACTION or compensation is None else compensation.method
+        method = step.action
+        if command.kind is Kind.COMPENSATION and compensation is not None:
+            method = compensation.method
+        if method is None:
+            raise InvariantError(f"step {step.name} of saga {saga.id} calls nobody")
         try:
             request = method.request.evaluate(context(saga))
         except PointsNowhere as error:

@@ -11,9 +11,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from orchestrator.driving.codec import Descriptors, MethodCodec
 from orchestrator.driving.scalars import WrongType
 from orchestrator.errors import FieldViolation, NotFound, Rejected
-from orchestrator.saga.definition import Definition, Method, Step, parse
+from orchestrator.saga.definition import Definition, Method, Step
 from orchestrator.saga.mapping import Leaf, PointsNowhere, Tree
 from orchestrator.saga.model import Json
+from orchestrator.saga.parse import parse
 from orchestrator.sagalog.port import DefinitionStore, StoredDefinition
 
 DESCRIBE_TIMEOUT_S = 5.0
@@ -76,7 +77,8 @@ class Registry:
 
     def services(self) -> set[str]:
         """The addresses of all participants of the definitions in use."""
-        return {step.service for compiled in self._compiled.values() for step in compiled.definition.steps}
+        steps = (step for compiled in self._compiled.values() for step in compiled.definition.steps)
+        return {step.service for step in steps if step.service}
 
     async def apply(self, yaml: str, descriptor_set: bytes = b"") -> tuple[StoredDefinition, bool]:
         """Check a definition and store it as the next version, unless the newest equal one is there already.
@@ -97,11 +99,11 @@ class Registry:
         wanted: dict[str, set[str]] = {}
         fields: dict[str, str] = {}
         for index, step in enumerate(definition.steps):
-            names = wanted.setdefault(step.service, set())
-            fields.setdefault(step.service, f"steps[{index}].service")
-            names.add(step.action.service_name)
-            if step.compensation is not None:
-                names.add(step.compensation.method.service_name)
+            if step.service:
+                wanted.setdefault(step.service, set())
+                fields.setdefault(step.service, f"steps[{index}].service")
+        for _, step, method in methods(definition):
+            wanted[step.service].add(method.service_name)
         files = {}
         violations: list[FieldViolation] = []
         for address, services in wanted.items():
@@ -125,7 +127,10 @@ class Registry:
 def methods(definition: Definition) -> Iterator[tuple[str, Step, Method]]:
     """Every method of a definition, with its step and the path of its field."""
     for index, step in enumerate(definition.steps):
-        yield f"steps[{index}].action", step, step.action
+        if step.action is not None:
+            yield f"steps[{index}].action", step, step.action
+        if step.status is not None:
+            yield f"steps[{index}].status", step, step.status
         if step.compensation is not None:
             yield f"steps[{index}].compensation", step, step.compensation.method
 

@@ -11,6 +11,9 @@ class RetryPolicy:
 
     `retries` counts the attempts after the first. Delays are in seconds. `jitter` is the share of a delay that
     chance may take away, so that sagas which failed together do not come back together.
+
+    `final` and `transient` are gRPC codes by name that overrule the published table (docs/participants.md): a final
+    one is not tried again, a transient one is.
     """
 
     retries: int = 3
@@ -18,6 +21,8 @@ class RetryPolicy:
     multiplier: float = 2.0
     max_s: float = 30.0
     jitter: float = 0.2
+    final: frozenset[str] = frozenset()
+    transient: frozenset[str] = frozenset()
 
     def exhausted(self, failures: int) -> bool:
         """Whether `failures` failed attempts leave no further attempt."""
@@ -29,6 +34,8 @@ class RetryPolicy:
         full_s = min(self.max_s, self.initial_s * self.multiplier ** min(failures - 1, 64))
         return full_s * (1 - self.jitter * chance)
 
+
+ACTION_RETRY = RetryPolicy()
 
 # A compensation must be done, whatever it takes: it outlasts an outage of some minutes before a person is called.
 COMPENSATION_RETRY = RetryPolicy(retries=12, initial_s=1.0, multiplier=2.0, max_s=30.0, jitter=0.2)

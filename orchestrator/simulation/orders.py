@@ -7,7 +7,8 @@ from functools import cache
 
 from orchestrator.driving.registry import Compiled, Registry
 from orchestrator.errors import NotFound
-from orchestrator.saga.definition import Definition, parse
+from orchestrator.saga.definition import Definition
+from orchestrator.saga.parse import parse
 from orchestrator.simulation.postgres import NewSaga
 from orchestrator.simulation.term_log import Line
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.saga.definition import Definition, parse
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import Json
+from orchestrator.saga.parse import parse
 from orchestrator.saga.variables import expand
 
 DEFINITIONS = Path(__file__).parents[2] / "deploy" / "definitions"

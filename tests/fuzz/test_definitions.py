@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import Rejected
-from orchestrator.saga.definition import STEPS_MAX, VIOLATIONS_MAX, Definition, parse
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.document import BYTES_MAX, DEPTH_MAX, EXPANDED_MAX, read
+from orchestrator.saga.parse import STEPS_MAX, VIOLATIONS_MAX, parse
 
 from .rounds import rounds
 from .values import json_values, numbers, texts

@@ -18,10 +18,11 @@ from uuid import UUID
 
 from orchestrator.errors import CorruptLog
 from orchestrator.saga.commands import Command, Outcome, Ready, Refused, Succeeded, Unknown
-from orchestrator.saga.definition import Definition, parse
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.machine import Moment, decide, fold, next_command
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
+from orchestrator.saga.parse import parse
 from tests.search.world import Answer
 
 # The number of a saga, and of a decision, in the tables of a Core.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from orchestrator.saga.definition import Definition, parse
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.machine import Moment
 from orchestrator.saga.model import Epoch, Saga, SagaId
+from orchestrator.saga.parse import parse
 
 EPOCH = Epoch(7)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

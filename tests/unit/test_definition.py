@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.errors import Rejected
 from orchestrator.saga.backoff import COMPENSATION_RETRY, RetryPolicy
-from orchestrator.saga.definition import parse
+from orchestrator.saga.parse import parse
 
 GOOD = """
 name: order

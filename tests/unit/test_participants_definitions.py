@@ -9,7 +9,7 @@ import pytest
 import yaml
 from google.protobuf.descriptor import FileDescriptor
 
-from orchestrator.saga.definition import parse
+from orchestrator.saga.parse import parse
 from participants.pb.shop.v1 import inventory_pb2, orders_pb2, payment_pb2, shipping_pb2
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "definitions"
