@@ -70,7 +70,7 @@ class Rig:
         self._log = PostgresSagaLog(LogSettings(dsn, "benchmark", 0, 10.0, 0.2, 10.0, batch_max), self.metrics)
         self._participants = GrpcParticipants(self.registry.codec, calls, self.metrics)
         settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=500, poll_interval_s=1.0)
-        clocks = Clocks(lambda: datetime.now(UTC), boottime_s, random.random)
+        clocks = Clocks(boottime_s, random.random)
         self._leader = Leader(self._log, Means(self.registry, self._participants, settings, clocks, self.metrics))
 
     async def lead_until_finished(self, sagas: int) -> None:

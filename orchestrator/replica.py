@@ -10,7 +10,6 @@ import asyncio
 import gc
 import random
 import signal
-from datetime import UTC, datetime
 
 import psycopg
 import structlog
@@ -74,7 +73,7 @@ class Replica:
         self._registry = Registry(self._definitions, describe)
         self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
         self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
-        clocks = Clocks(lambda: datetime.now(UTC), boottime_s, random.random)
+        clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
         means = Means(
             self._registry,

@@ -1,23 +1,30 @@
-"""The core loop: what a saga asks for is done, what came of it is logged, until it asks for nothing more."""
+"""The core loop: what a saga asks for is done, what came of it is logged, until it asks for nothing more.
+
+A saga with one step at a time is a loop without a task of its own for each call. Where steps run side by side, each
+call is a task, and whatever comes first is decided and logged first.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from prometheus_client import Counter, Histogram
-
-from orchestrator.driving.port import Invocation, Participants
-from orchestrator.errors import InvariantError
-from orchestrator.saga.commands import Call, Command, Intend, Outcome, Ready, Refused, Wait
-from orchestrator.saga.machine import Moment, decide, next_command
-from orchestrator.saga.mapping import PointsNowhere
-from orchestrator.saga.model import Json, Kind, Saga, SagaId
-from orchestrator.sagalog.port import TermLog
+from orchestrator.driving.calls import Caller, Effort, Surroundings
+from orchestrator.driving.port import Participants
+from orchestrator.saga.commands import Ask, Begin, Call, Command, Intend, Outcome, Ready, Wait
+from orchestrator.saga.events import Event
+from orchestrator.saga.machine import Moment, decide, next_commands
+from orchestrator.saga.model import Saga
+from orchestrator.saga.progress import FOREVER, turnable
+from orchestrator.saga.signals import Signal, heed
+from orchestrator.sagalog.port import Heard, TermLog
 from orchestrator.telemetry import Metrics
+
+# A saga that has nothing to do for longer is put to sleep: it leaves this process, and comes back by its row.
+SLEEP_S = 2.0
 
 
 @dataclass(slots=True)
@@ -26,27 +33,23 @@ class Driven:
 
     saga: Saga
     cancel_reason: str | None = None
-    begun: bool = False
     nudged: asyncio.Event = field(default_factory=asyncio.Event)
+    signals: deque[Signal] = field(default_factory=deque)
+    # The numbers of all signals that were told, heeded or not: the log may show them as unheard for a while.
+    told: set[int] = field(default_factory=set)
 
     def cancel(self, reason: str) -> None:
         """Have the saga compensated, at once if it waits, else when the call in flight has ended."""
-        self.cancel_reason = reason
-        self.nudged.set()
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
+            self.nudged.set()
 
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the loop may not decide: the time, chance, and whether the lease still vouches for this leader.
-
-    `called` is told of every call that has ended, `written` of every saga with new rows in the log.
-    """
-
-    now: Callable[[], datetime]
-    chance: Callable[[], float]
-    vouched: Callable[[], bool]
-    called: Callable[[], None]
-    written: Callable[[SagaId], None]
+    def tell(self, signal: Signal) -> None:
+        """Have the saga heed a signal as soon as it can be; told again, it is ignored."""
+        if signal.id not in self.told:
+            self.told.add(signal.id)
+            self.signals.append(signal)
+            self.nudged.set()
 
 
 class Driver:
@@ -55,122 +58,132 @@ class Driver:
     def __init__(
         self, shard: int, log: TermLog, participants: Participants, surroundings: Surroundings, metrics: Metrics
     ) -> None:
-        self._shard = shard
         self._epoch = log.epoch
         self._log = log
-        self._participants = participants
         self._surroundings = surroundings
-        self._metrics = metrics
-        # prometheus_client looks a series up by its labels at a cost that shows on the hot path.
-        self._series: dict[tuple[str, str, Kind, type], tuple[Counter, Histogram]] = {}
+        self._caller = Caller(shard, log, participants, surroundings, metrics)
 
     async def drive(self, driven: Driven) -> Saga:
-        """Drive the saga to its end and return it.
+        """Drive the saga to its end, or until it has nothing to do for long, and return it.
 
         Raises Fenced when a later epoch has taken over, CorruptLog when Postgres refuses a row of this saga.
         """
-        saga = driven.saga
-        while (command := next_command(saga, self._epoch)) is not None:
-            outcome = await self._perform(driven, saga, command)
-            saga, events = decide(saga, outcome, self._moment(), driven.cancel_reason)
-            await self._log.append(saga, events)
-            driven.saga, driven.begun = saga, True
+        while True:
+            await self._heed(driven)
+            commands = next_commands(driven.saga, self._epoch)
+            if not commands:
+                return driven.saga
+            efforts = [command for command in commands if isinstance(command, Call | Ask | Begin)]
+            if isinstance(commands[0], Intend):
+                await self._go_on(driven, Ready(), 0)
+            elif len(efforts) == 1 and _alone(commands):
+                outcome = await self._caller.perform(driven.saga, efforts[0])
+                await self._go_on(driven, outcome, efforts[0].position)
+            elif efforts:
+                await self._side_by_side(driven)
+            elif not await self._wait(driven, [command for command in commands if isinstance(command, Wait)]):
+                return driven.saga
+
+    async def _go_on(self, driven: Driven, outcome: Outcome, position: int) -> None:
+        """Decide what follows from an outcome, and log it."""
+        saga, events = decide(driven.saga, outcome, self._moment(), driven.cancel_reason, position)
+        if events:
+            await self._write(driven, saga, events)
+
+    async def _write(self, driven: Driven, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
+        await self._log.append(saga, events, heard)
+        driven.saga = saga
+        if events:
             self._surroundings.written(saga.id)
-        return saga
 
-    async def _perform(self, driven: Driven, saga: Saga, command: Command) -> Outcome:
-        match command:
-            case Intend():
-                return Ready()
-            case Wait(until):
-                await self._wait(driven, until)
-                return Ready()
-            case Call():
-                return await self._call(saga, command)
+    async def _heed(self, driven: Driven) -> None:
+        """Heed every signal that can be heeded now, and turn back if that is wanted and nothing else will say so."""
+        driven.nudged.clear()
+        for _ in range(len(driven.signals)):
+            signal = driven.signals.popleft()
+            heeded = heed(driven.saga, signal, self._moment(), driven.cancel_reason)
+            if heeded is None:
+                driven.signals.append(signal)
+            else:
+                await self._write(driven, heeded.saga, heeded.events, (Heard(signal.id, heeded.refusal),))
 
-    async def _wait(self, driven: Driven, until: datetime) -> None:
-        """Sleep until the time has come, or somebody cancels a saga that can still turn back.
-
-        The time may have been set by another replica's clock, or by ours before it was moved: whatever it says,
-        nobody waits longer than the policy has anybody wait.
-        """
-        left_s = min((until - self._surroundings.now()).total_seconds(), _delay_max_s(driven.saga))
+    async def _wait(self, driven: Driven, waits: list[Wait]) -> bool:
+        """Wait until a time has come, or somebody says something. False when the saga may sleep instead."""
+        if self._turns_back(driven):
+            await self._go_on(driven, Ready(), 0)
+            return True
+        wait = min(waits, key=_time)
+        left_s = self._left_s(wait)
+        if left_s is None or left_s > SLEEP_S:
+            return driven.nudged.is_set()
         try:
             async with asyncio.timeout(max(0.0, left_s)):
                 await driven.nudged.wait()
         except TimeoutError:
-            return
-        driven.nudged.clear()
+            await self._go_on(driven, Ready(), wait.position)
+        return True
 
-    async def _call(self, saga: Saga, command: Call) -> Outcome:
-        step = saga.definition.step(command.position)
-        compensation = step.compensation
-        method = step.action
-        if command.kind is Kind.COMPENSATION and compensation is not None:
-            method = compensation.method
-        if method is None:
-            raise InvariantError(f"step {step.name} of saga {saga.id} calls nobody")
+    async def _side_by_side(self, driven: Driven) -> None:
+        """Perform several calls at the same time, until none is under way or the saga has ended."""
+        running: dict[int, asyncio.Task[Outcome]] = {}
         try:
-            request = method.request.evaluate(context(saga))
-        except PointsNowhere as error:
-            return Refused("MAPPING", str(error))
-        # The intent has just been written under this epoch. If the lease cannot vouch that it still holds, because
-        # etcd is away or this process was stopped meanwhile, the fence has to.
-        if not self._surroundings.vouched():
-            await self._log.prove()
-        invocation = Invocation(
-            saga_id=saga.id,
-            definition=saga.definition.name,
-            version=saga.definition.version,
-            step=step.name,
-            service=step.service,
-            method=method,
-            kind=command.kind,
-            attempt=command.attempt,
-            shard=self._shard,
-            epoch=self._epoch,
-            request=request,
-            timeout_s=step.timeout_s,
-        )
-        began_s = time.perf_counter()
-        outcome = await self._participants.call(invocation)
-        self._surroundings.called()
-        self._observe(invocation, outcome, time.perf_counter() - began_s)
-        return outcome
+            while True:
+                commands = next_commands(driven.saga, self._epoch)
+                if commands and isinstance(commands[0], Intend):
+                    await self._go_on(driven, Ready(), 0)
+                    continue
+                for effort in commands:
+                    if isinstance(effort, Call | Ask | Begin) and effort.position not in running:
+                        running[effort.position] = self._begin(driven.saga, effort)
+                if not running or not commands:
+                    return
+                await self._first_of(driven, running, [c for c in commands if isinstance(c, Wait)])
+        finally:
+            for task in running.values():
+                task.cancel()
+            await asyncio.gather(*running.values(), return_exceptions=True)
 
-    def _observe(self, invocation: Invocation, outcome: Outcome, took_s: float) -> None:
-        key = (invocation.definition, invocation.step, invocation.kind, type(outcome))
-        series = self._series.get(key)
-        if series is None:
-            labels = (invocation.definition, invocation.step, invocation.kind.value)
-            count = self._metrics.steps.labels(*labels, type(outcome).__name__.lower())
-            series = self._series[key] = (count, self._metrics.step_s.labels(*labels))
-        series[0].inc()
-        series[1].observe(took_s)
+    def _begin(self, saga: Saga, effort: Effort) -> asyncio.Task[Outcome]:
+        return asyncio.create_task(self._caller.perform(saga, effort))
+
+    async def _first_of(self, driven: Driven, running: dict[int, asyncio.Task[Outcome]], waits: list[Wait]) -> None:
+        """Go on with whatever comes first: an outcome, a signal or a wish to turn back, or a time."""
+        wait = min(waits, key=_time, default=None)
+        left_s = None if wait is None else self._left_s(wait)
+        nudged = asyncio.create_task(driven.nudged.wait())
+        try:
+            timeout_s = None if left_s is None else max(0.0, left_s)
+            done, _ = await asyncio.wait(
+                {*running.values(), nudged}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            nudged.cancel()
+        for position in [position for position, task in running.items() if task in done]:
+            outcome = running.pop(position).result()
+            if driven.saga.at(position) is not None and not driven.saga.state.terminal:
+                await self._go_on(driven, outcome, position)
+        if nudged in done:
+            await self._heed(driven)
+            if self._turns_back(driven):
+                await self._go_on(driven, Ready(), 0)
+        if not done and wait is not None:
+            await self._go_on(driven, Ready(), wait.position)
+
+    def _turns_back(self, driven: Driven) -> bool:
+        return driven.cancel_reason is not None and turnable(driven.saga)
+
+    def _left_s(self, wait: Wait) -> float | None:
+        """How long there is to wait, in seconds by the clock of the store; None for ever."""
+        return None if wait.until is None else (wait.until - self._log.now()).total_seconds()
 
     def _moment(self) -> Moment:
-        return Moment(self._epoch, self._surroundings.now(), self._surroundings.chance())
+        return Moment(self._epoch, self._log.now(), self._surroundings.chance())
 
 
-def _delay_max_s(saga: Saga) -> float:
-    """The longest wait between two attempts of what the saga is at, in seconds."""
-    if saga.cursor is None:
-        raise InvariantError(f"saga {saga.id} waits for nothing")
-    step = saga.definition.step(saga.cursor.position)
-    if saga.cursor.kind is Kind.COMPENSATION and step.compensation is not None:
-        return step.compensation.retry.max_s
-    return step.retry.max_s
+def _alone(commands: Sequence[Command]) -> bool:
+    """Whether nothing but the saga's deadline could come before the outcome of the one call."""
+    return all(not isinstance(command, Wait) or command.position == 0 for command in commands)
 
 
-def context(saga: Saga) -> Json:
-    """What the expressions of a mapping see."""
-    return {
-        "input": saga.input,
-        "results": {saga.definition.step(position).name: result for position, result in saga.results},
-        "saga": {
-            "id": str(saga.id),
-            "definition": saga.definition.name,
-            "version": saga.definition.version,
-            "labels": saga.labels,
-        },
-    }
+def _time(wait: Wait) -> datetime:
+    return wait.until or FOREVER

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 import structlog
 
-from orchestrator.driving.driver import Driven, Driver, Surroundings
+from orchestrator.driving.admission import Admission
+from orchestrator.driving.calls import Surroundings
+from orchestrator.driving.driver import Driven, Driver
+from orchestrator.driving.looks import Look, Looks
 from orchestrator.driving.port import Participants
 from orchestrator.driving.registry import Registry
-from orchestrator.errors import BatonError, CorruptLog, Fenced, LogUnavailable, NotFound, Rejected, Resign
+from orchestrator.errors import BatonError, CorruptLog, Fenced, NotFound, Rejected, Resign
 from orchestrator.saga.machine import fold, parked
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
-from orchestrator.sagalog.port import Claim, StoredSaga, TermLog
+from orchestrator.sagalog.port import Claim, Heard, StoredSaga, TermLog
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
-
-# The first page of the recovery scan is small, so that its sagas are driven at once; the pages then double.
-FIRST_PAGE = 32
-SCAN_AGAIN_S = 0.1
 
 # An idle leader asks the fence so often, in seconds; and so long a proof vouches for starting a call.
 PROOF_INTERVAL_S = 0.5
@@ -65,9 +62,8 @@ class LeaderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """The time as the leader sees it: of the day, and since boot in seconds; and chance in [0, 1)."""
+    """The time as the leader sees it, since boot in seconds, and chance in [0, 1). Sagas go by the clock of the log."""
 
-    now: Callable[[], datetime]
     boottime_s: Callable[[], float]
     chance: Callable[[], float]
 
@@ -95,20 +91,14 @@ class Term:
         self._clocks = means.clocks
         self._metrics = means.metrics
         self._participants = means.participants
-        surroundings = Surroundings(self._clocks.now, self._clocks.chance, self._vouched, self._called, means.written)
+        surroundings = Surroundings(self._clocks.chance, self._vouched, self._called, means.written)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics)
         self._driving: dict[SagaId, Driven] = {}
-        # Sagas that were taken up from a scan, or claimed while pending, and that the log may still show as they
-        # were then. One is forgotten only before a read that begins after its first write, so no read of an old
-        # snapshot can make it be driven a second time.
-        self._taken_up: dict[SagaId, Driven] = {}
-        self._claimed: dict[SagaId, Driven] = {}
-        self._recovered = 0
-        self._work = asyncio.Event()
+        self._looks = Looks()
         self._room = asyncio.Event()
         self._group = asyncio.TaskGroup()
         self._gap_known = False
-        self._underway = asyncio.Event()
+        self._admission = Admission(self, term_log, means)
 
     @property
     def epoch(self) -> Epoch:
@@ -120,28 +110,37 @@ class Term:
         """The sagas being driven whose cancellation was asked for."""
         return {saga_id for saga_id, driven in self._driving.items() if driven.cancel_reason is not None}
 
+    @property
+    def looks(self) -> Looks:
+        """The looks at the log that are open."""
+        return self._looks
+
+    @property
+    def room(self) -> int:
+        """How many more sagas may be driven at the same time."""
+        return self._settings.sagas_max - len(self._driving)
+
+    def driven(self, saga_id: SagaId) -> Driven | None:
+        """The saga, if it is being driven."""
+        return self._driving.get(saga_id)
+
     def wake(self) -> None:
-        """Look for new sagas and cancellations at once."""
-        self._work.set()
+        """Look for new sagas, signals and cancellations at once."""
+        self._admission.wake()
 
     async def serve(self) -> None:
         """Lead until cancelled. Raises an ExceptionGroup of what ended the term."""
         self._participants.warm(self._registry.services())
         async with self._group as group:
             group.create_task(self._log.run())
-            group.create_task(self._recover())
-            group.create_task(self._admit())
-            group.create_task(self._listen())
+            group.create_task(self._admission.recover())
+            group.create_task(self._admission.admit())
+            group.create_task(self._admission.listen())
             group.create_task(self._prove())
 
     def _vouched(self) -> bool:
         """Whether a call may start: the lease is held, or the fence has just proven the epoch."""
         return self._mandate.vouched() or self._clocks.boottime_s() - self._log.proven_at_s < PROOF_FRESH_S
-
-    async def _listen(self) -> None:
-        """Hear of new work; not before the first sagas are driven, since a connection takes time to make."""
-        await self._underway.wait()
-        await self._log.listen(self.wake)
 
     def _called(self) -> None:
         """The first call of the term has ended: the shard is served again."""
@@ -150,97 +149,54 @@ class Term:
             self._metrics.failover_gap_s.observe(max(0.0, self._clocks.boottime_s() - lost_at_s))
         self._gap_known = True
 
-    async def _recover(self) -> None:
-        """Drive what the former leader left, beginning before the last of it is read."""
-        began_s = self._clocks.boottime_s()
-        while True:
-            try:
-                await self._scan()
-                break
-            except LogUnavailable as error:
-                log.warning("recovery_interrupted", epoch=self.epoch, error=str(error), reaction="scanning again")
-                await asyncio.sleep(SCAN_AGAIN_S)
-        took_s = self._clocks.boottime_s() - began_s
-        self._metrics.recovery_s.observe(took_s)
-        log.info("recovered", epoch=self.epoch, sagas=self._recovered, took_s=round(took_s, 4))
+    async def take_up(self, look: Look, stored: StoredSaga) -> Driven | None:
+        """Begin to drive a saga that `look` shows, as soon as there is room; parked if it cannot be understood.
 
-    async def _scan(self) -> None:
-        """Take up every unfinished saga that this epoch has not written yet. An interrupted scan may begin anew."""
-        pages = self._log.unfinished(FIRST_PAGE, self._settings.recovery_page)
-        while True:
-            self._taken_up = _unbegun(self._taken_up)
-            page = await anext(pages, None)
-            if page is None:
-                self._underway.set()
-                return
-            for stored in page:
-                if stored.id not in self._taken_up:
-                    await self._have_room()
-                    await self._take_up(stored, self._taken_up)
-                    self._recovered += 1
-                    self._metrics.recovered_sagas.inc()
-            self._underway.set()
-
-    async def _admit(self) -> None:
-        """Take up pending sagas and cancellations, whenever there may be some and there is room."""
-        while True:
-            self._work.clear()
-            try:
-                await self._cancel()
-                if await self._claim_pending():
-                    continue
-            except LogUnavailable as error:
-                log.warning("cannot_look_for_work", epoch=self.epoch, error=str(error))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_interval_s):
-                    await self._work.wait()
-
-    async def _claim_pending(self) -> bool:
-        """Claim a page of pending sagas; True when there may be more, and room for them."""
-        limit = min(self._settings.sagas_max - len(self._driving), self._settings.recovery_page)
-        if limit <= 0:
-            return False
-        self._claimed = _unbegun(self._claimed)
-        page = await self._log.pending(limit, list(self._claimed))
-        for stored in page:
-            if stored.id not in self._claimed:
-                await self._take_up(stored, self._claimed)
-        return len(page) == limit
-
-    async def _cancel(self) -> None:
-        for saga_id, reason in await self._log.cancellations():
-            driven = self._driving.get(saga_id)
-            if driven is not None and driven.cancel_reason is None:
-                driven.cancel(reason)
-
-    async def _have_room(self) -> None:
-        while len(self._driving) >= self._settings.sagas_max:
+        None when it is not to be driven from this look: then somebody must look again.
+        """
+        while self.room <= 0 and stored.id not in self._driving:
             self._room.clear()
             await self._room.wait()
-
-    async def _take_up(self, stored: StoredSaga, unbegun: dict[SagaId, Driven]) -> None:
-        """Fold a saga's log and begin to drive it; a saga that cannot be understood is parked."""
+        driven = self._driving.get(stored.id)
+        if driven is not None or not look.trusted(stored.id):
+            return driven
+        # From here to the entry into the table nothing is awaited that could let somebody else take it up, but for a
+        # definition that is read: so the place is kept.
         try:
-            driven = Driven(await self._restore(stored), stored.cancel_reason)
+            saga = await self._restore(stored)
         except (CorruptLog, NotFound, Rejected) as error:
-            await self._park(stored, str(error))
-            return
-        self._driving[stored.id] = unbegun[stored.id] = driven
+            if not stored.parked:
+                await self._park(stored, str(error))
+            return None
+        if stored.id in self._driving or not look.trusted(stored.id):
+            return self._driving.get(stored.id)
+        driven = self._driving[stored.id] = Driven(saga, stored.cancel_reason)
         self._metrics.sagas_in_flight.set(len(self._driving))
         self._group.create_task(self._drive(driven))
+        return driven
 
     async def _restore(self, stored: StoredSaga) -> Saga:
         if stored.flaw is not None:
             raise CorruptLog(stored.flaw)
         compiled = await self._registry.get(stored.definition, stored.version)
-        saga = Saga(stored.id, compiled.definition, stored.input, stored.labels, stored.created_at)
+        saga = Saga(
+            stored.id,
+            compiled.definition,
+            stored.input,
+            stored.labels,
+            stored.created_at,
+            starts_at=stored.starts_at,
+        )
         return fold(saga, stored.events)
 
     async def _drive(self, driven: Driven) -> None:
-        saga_id = driven.saga.id
+        saga_id, ended = driven.saga.id, driven.saga.state.terminal
         try:
             saga = await self._driver.drive(driven)
-            self._finished(saga)
+            if not saga.state.terminal:
+                self._admission.asleep(saga)
+            elif not ended:
+                self._finished(saga)
         except (Fenced, Resign):
             raise
         except Exception as error:
@@ -248,16 +204,17 @@ class Term:
             log.exception("saga_cannot_be_driven", saga=str(saga_id), epoch=self.epoch)
             await self._park_driven(driven, error)
         finally:
-            if len(self._driving) == self._settings.sagas_max:
-                self._work.set()
+            if self.room <= 0:
+                self.wake()
             del self._driving[saga_id]
+            self._looks.left(saga_id)
             self._metrics.sagas_in_flight.set(len(self._driving))
             self._room.set()
 
     def _finished(self, saga: Saga) -> None:
         labels = (saga.definition.name, saga.state.value)
         self._metrics.sagas_finished.labels(*labels).inc()
-        self._metrics.saga_s.labels(*labels).observe((self._clocks.now() - saga.created_at).total_seconds())
+        self._metrics.saga_s.labels(*labels).observe((self._log.now() - saga.created_at).total_seconds())
         if saga.state is SagaState.FAILED:
             failure = saga.failure
             log.error("saga_parked", saga=str(saga.id), reason=failure.message if failure else "", epoch=self.epoch)
@@ -265,8 +222,12 @@ class Term:
     async def _park_driven(self, driven: Driven, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, BatonError) else str(error)
         saga = driven.saga
+        if saga.state.terminal:
+            await self._log.refuse([Heard(number, f"it cannot be heeded: {reason}") for number in driven.told])
+            return
         event = parked(saga, self.epoch, reason)
-        await self._log.append(fold(saga, (event,)), (event,))
+        heard = [Heard(signal.id, f"the saga was parked: {reason}") for signal in driven.signals]
+        await self._log.append(fold(saga, (event,)), (event,), heard)
         self._metrics.sagas_finished.labels(saga.definition.name, SagaState.FAILED.value).inc()
 
     async def _park(self, stored: StoredSaga, reason: str) -> None:
@@ -280,7 +241,3 @@ class Term:
             await asyncio.sleep(PROOF_INTERVAL_S)
             if self._clocks.boottime_s() - self._log.proven_at_s >= PROOF_INTERVAL_S:
                 await self._log.prove()
-
-
-def _unbegun(claims: dict[SagaId, Driven]) -> dict[SagaId, Driven]:
-    return {saga_id: driven for saga_id, driven in claims.items() if not driven.begun}

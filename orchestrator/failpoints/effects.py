@@ -75,6 +75,7 @@ WATCH = Effect("etcd.watch", Wire.GRPC, "Opens a watch on the keys of the cluste
 WATCH_READ = Effect("etcd.watch_read", Wire.GRPC, "Reads the next changes of a watch.")
 
 ACTION = Effect("call.action", Wire.GRPC, "Calls a step's action at its participant; its intent is durable.")
+STATUS = Effect("call.status", Wire.GRPC, "Asks a participant whether an action of unknown outcome took effect.")
 COMPENSATION = Effect("call.compensation", Wire.GRPC, "Calls a step's compensation at its participant.")
 OPEN = Effect("exchange.open", Wire.GRPC, "Opens the stream that carries many calls to a participant.")
 SEND = Effect("exchange.send", Wire.GRPC, "Sends a batch of calls on that stream.")
@@ -103,6 +104,10 @@ _STATEMENTS = (
     Effect("term.pending", Wire.POSTGRES, "Looks for sagas that nobody has begun."),
     Effect("term.events", Wire.POSTGRES, "Reads the rows of scanned sagas."),
     Effect("term.cancellations", Wire.POSTGRES, "Looks for requests to cancel."),
+    Effect("term.due", Wire.POSTGRES, "Looks for sagas whose time to wait is over."),
+    Effect("term.next_due", Wire.POSTGRES, "Asks when the next saga is due."),
+    Effect("term.sagas", Wire.POSTGRES, "Reads sagas that somebody has told something."),
+    Effect("term.signals", Wire.POSTGRES, "Looks for answers and orders that nobody has heeded."),
     Effect("intake.start", Wire.POSTGRES, "Stores a batch of new sagas.", opens=True),
     Effect("intake.started", Wire.POSTGRES, "Finds what is stored under request ids that were used before."),
     Effect("reader.saga", Wire.POSTGRES, "Reads a saga for a caller."),
@@ -126,7 +131,7 @@ _ALL = (
     *(CONNECT, SET_UP, NAME, CHECK, REHEARSE, LISTEN, NOTIFIED, MIGRATE),
     *_STATEMENTS,
     *(RANGE, TXN, GRANT, REVOKE, TIME_TO_LIVE, COMPACT, AUTHENTICATE, KEEP_ALIVE, WATCH, WATCH_READ),
-    *(ACTION, COMPENSATION, OPEN, SEND, RECEIVE, REFLECT, RESOLVE),
+    *(ACTION, STATUS, COMPENSATION, OPEN, SEND, RECEIVE, REFLECT, RESOLVE),
     *(ACCEPT, BEAT, DISCARD, OBSERVE, HEAR),
 )
 

@@ -13,7 +13,7 @@ from orchestrator.saga.model import Json, Kind
 
 @dataclass(frozen=True, slots=True)
 class Intend:
-    """Write the intent of the next attempt under the present epoch; nothing may be called before that."""
+    """Write the intents of what comes next under the present epoch; nothing may be called before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +26,39 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Call the status method of the step; the intent to do so is durable under the present epoch."""
+
+    position: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin the step's child saga (ACTION), or have it undone (COMPENSATION); the intent is durable."""
+
+    position: int
+    kind: Kind
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing before this time, then write the intent of the next attempt."""
+    """Do nothing before this time (None: until something is heard), then go on with the step at `position`.
 
-    until: datetime
+    Position 0 stands for the saga as a whole.
+    """
+
+    until: datetime | None
+    position: int = 0
 
 
-Command = Intend | Call | Wait
+Command = Intend | Call | Ask | Begin | Wait
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """There is nothing more to wait for: the next intent can be written."""
+    """There is nothing more to wait for: go on with the step that waited, or with whatever comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +84,22 @@ class Unknown:
     message: str
 
 
-Outcome = Ready | Succeeded | Refused | Unknown
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The participant is not to be reached, which says nothing about the step: try again in `wait_s` seconds.
+
+    `called` says that the attempt was made, so that it may have taken effect.
+    """
+
+    code: str
+    message: str
+    wait_s: float
+    called: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The participant, or the child saga, answers later."""
+
+
+Outcome = Ready | Succeeded | Refused | Unknown | Held | Accepted

@@ -15,17 +15,41 @@ from orchestrator.saga.model import Epoch, Json
 class Status(StrEnum):
     """What a row of the step log says."""
 
-    EXECUTING = "executing"  # The intent of an attempt of the action.
+    EXECUTING = "executing"  # The intent of an attempt of the action; `retry_at` is when all attempts must be over.
+    QUERYING = "querying"  # The intent to ask the status method whether the action took effect.
+    ABSENT = "absent"  # The status method says that the action took no effect, and never will.
     RETRYING = "retrying"  # That attempt failed, or nobody knows; the next one is due at retry_at.
+    REFUSED = "refused"  # The attempt took no effect, and the next one is due at retry_at.
+    HELD = "held"  # The participant is not to be reached: that spends no attempt; the next one is due at retry_at.
+    WAITING = "waiting"  # The step waits for an answer, an approval, a time or a child, until retry_at.
+    SKIPPED = "skipped"  # The step is passed over: its condition does not hold, or an operator says so.
     COMPLETED = "completed"  # The action took effect.
     FAILED = "failed"  # The action was refused for good, and took no effect.
     UNKNOWN = "unknown"  # The attempts are used up and nobody knows whether the action took effect.
     COMPENSATING = "compensating"  # The intent of an attempt of the compensation.
     COMPENSATION_RETRYING = "compensation_retrying"
+    COMPENSATION_HELD = "compensation_held"
+    COMPENSATION_WAITING = "compensation_waiting"
     COMPENSATED = "compensated"
     COMPENSATION_FAILED = "compensation_failed"  # Its budget is spent; the other compensations still run.
     CANCELLED = "cancelled"  # Somebody asked that the saga be undone.
+    EXPIRED = "expired"  # The saga's deadline has passed.
     PARKED = "parked"  # The saga needs a person.
+    # What operators order: each row names who, why, and by which evidence.
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    RETRIED = "retried"  # Do not wait any longer; a parked saga goes on where it was parked.
+    RESOLVED = "resolved"  # The compensation counts as done.
+    FORCED = "forced"  # The action counts as done, with this result, and the saga goes forward.
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who ordered something, why, and what shows that it is right."""
+
+    by: str
+    reason: str
+    evidence: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +65,4 @@ class Event:
     code: str | None = None
     message: str | None = None
     retry_at: datetime | None = None
+    order: Order | None = None

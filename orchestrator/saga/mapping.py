@@ -118,6 +118,32 @@ def compile_mapping(
     return Mapping(mapping.tree, measured), violations
 
 
+def value_of(leaf: Leaf, context: dict[str, Any]) -> Any:
+    """The value of an expression, None where it points nowhere. Raises PointsNowhere when it cannot be evaluated."""
+    try:
+        return leaf.search(context)
+    except _NOT_EVALUATED as error:
+        reason = f"{leaf.shown} cannot be evaluated: {_reason(error)}"
+        raise PointsNowhere((FieldViolation(leaf.field, reason),)) from None
+
+
+def holds(leaf: Leaf, context: dict[str, Any]) -> bool:
+    """Whether a condition holds, by the truth of JMESPath: null, false, and what is empty, is false; 0 is true.
+
+    Raises PointsNowhere when it cannot be evaluated.
+    """
+    value = value_of(leaf, context)
+    return not (value is None or value is False or value in ("", [], {}))
+
+
+def compile_expression(
+    expression: str, field: str, results: frozenset[str]
+) -> tuple[Leaf | None, list[FieldViolation]]:
+    """Compile one expression that stands alone, such as a condition; `results` are the steps that it may read."""
+    violations: list[FieldViolation] = []
+    return _leaf(expression, field, results, None, violations), violations
+
+
 def _evaluate(
     tree: Tree, context: dict[str, Any], violations: list[FieldViolation], input_alone: bool
 ) -> dict[str, Any]:

@@ -4,16 +4,16 @@
        |           |
        |           v
        +----> COMPENSATING --> COMPENSATED
-                   |
-                   +---------> FAILED (parked: a compensation could not be done, and a person is needed)
 
-Pure: values only. How they change stands in machine.py.
+    FAILED: parked from any of the live states. A person is needed, and what the person orders takes it back there.
+
+Pure: values only. How they change stands in evolve.py; what happens next, in machine.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NewType
 from uuid import UUID
@@ -40,7 +40,10 @@ class SagaState(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing will ever happen to the saga again by itself."""
-        return self in (SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.FAILED)
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.FAILED})
 
 
 class Kind(StrEnum):
@@ -48,6 +51,14 @@ class Kind(StrEnum):
 
     ACTION = "action"
     COMPENSATION = "compensation"
+
+
+class Phase(StrEnum):
+    """How far a step that was begun has come."""
+
+    INTENDED = "intended"  # The intent is written; the call may be under way.
+    BACKOFF = "backoff"  # The next attempt is due at `retry_at`.
+    WAITING = "waiting"  # Something else must happen: an answer, an approval, a time, the end of a child.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +72,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The one step and direction that the saga is at, and how far it has come there.
+    """A step that was begun and has not ended, in one of its two directions.
 
     `attempt` counts intents from 1; `failures` counts attempts whose failure was logged, which alone spend the
-    retry budget: a failover repeats an attempt without spending it. `doubtful` says that some earlier attempt of
-    the action may have taken effect although nobody knows. `retry_at` is set while the saga waits.
+    retry budget: a failover repeats an attempt without spending it. `doubtful` says that some earlier attempt may have
+    taken effect although nobody knows. `retry_at` is when the next attempt is due (BACKOFF), or when waiting is over
+    (WAITING; None without a limit). `limit_at` bounds all attempts together. `asking` says that the present attempt
+    asks the status method.
     """
 
     position: int
@@ -75,13 +88,17 @@ class Cursor:
     intent_epoch: Epoch
     doubtful: bool
     retry_at: datetime | None
+    phase: Phase = Phase.INTENDED
+    limit_at: datetime | None = None
+    asking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Saga:
     """A saga as its log tells it. Positions count the definition's steps from 1.
 
-    `to_compensate` is a stack: its last entry is compensated first. `results` holds each completed action's reply.
+    `open` are the steps under way. `to_compensate` holds what may have taken effect, in the order in which that
+    became known. `results` holds each completed action's reply. `parked_from` is the state that a parked saga was in.
     """
 
     id: SagaId
@@ -91,16 +108,56 @@ class Saga:
     created_at: datetime
     state: SagaState = SagaState.PENDING
     sequence: int = 0
-    cursor: Cursor | None = None
+    open: tuple[Cursor, ...] = ()
     results: tuple[tuple[int, Json], ...] = ()
     executed: tuple[int, ...] = ()
+    skipped: tuple[int, ...] = ()
     to_compensate: tuple[int, ...] = ()
     compensated: tuple[int, ...] = ()
     uncompensated: tuple[int, ...] = ()
     failure: Failure | None = None
     cancel_reason: str | None = None
+    paused: bool = False
+    parked_from: SagaState | None = None
+    starts_at: datetime | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The step under way that was begun first."""
+        return self.open[0] if self.open else None
 
     @property
     def current_step(self) -> str | None:
-        """The name of the step that the saga is at."""
-        return None if self.cursor is None else self.definition.step(self.cursor.position).name
+        """The name of the step that the saga is at: the first of those under way."""
+        return self.definition.step(self.open[0].position).name if self.open else None
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the saga turns back unless it has come past its pivot."""
+        within_s = self.definition.within_s
+        return None if within_s is None else (self.starts_at or self.created_at) + timedelta(seconds=within_s)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the saga can no longer turn back by a wish or a deadline: its pivot was begun.
+
+        A pivot that is refused unseals it, since that has taken no effect.
+        """
+        pivot = self.definition.pivot
+        return pivot != 0 and (pivot in self.executed or any(cursor.position == pivot for cursor in self.open))
+
+    def at(self, position: int) -> Cursor | None:
+        """The cursor of the step at `position`, if it is under way."""
+        return next((cursor for cursor in self.open if cursor.position == position), None)
+
+
+def with_cursor(saga: Saga, cursor: Cursor) -> tuple[Cursor, ...]:
+    """The cursors of `saga` with this one in its place, or behind all others."""
+    if saga.at(cursor.position) is None:
+        return (*saga.open, cursor)
+    return tuple(cursor if other.position == cursor.position else other for other in saga.open)
+
+
+def without_cursor(saga: Saga, position: int) -> tuple[Cursor, ...]:
+    """The cursors of `saga` but for the one at `position`."""
+    return tuple(cursor for cursor in saga.open if cursor.position != position)

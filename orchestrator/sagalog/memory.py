@@ -8,33 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Self
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
-from orchestrator.sagalog.port import Claim, StoredSaga
-
-NO_EPOCH = Epoch(0)
-
-
-@dataclass(slots=True)
-class Row:
-    """A saga's row and its part of the step log."""
-
-    id: SagaId
-    definition: str
-    version: int
-    input: Json
-    labels: dict[str, str]
-    created_at: datetime
-    state: SagaState = SagaState.PENDING
-    epoch: Epoch = NO_EPOCH
-    cancel_reason: str | None = None
-    error: str | None = None
-    events: list[Event] = field(default_factory=list)
+from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
+from orchestrator.saga.progress import FOREVER, wake_at
+from orchestrator.saga.signals import Signal
+from orchestrator.sagalog.memory_rows import MIDNIGHT, NO_EPOCH, Posted, Row, stored_row, when
+from orchestrator.sagalog.port import Claim, Heard, StoredSaga, StoredSignal
 
 
 class MemorySagaLog:
@@ -42,6 +26,7 @@ class MemorySagaLog:
 
     def __init__(self, boottime_s: Callable[[], float]) -> None:
         self.rows: dict[SagaId, Row] = {}
+        self.posted: dict[int, Posted] = {}
         self.epoch = NO_EPOCH
         self.epochs: list[Epoch] = []
         self.away = False
@@ -55,6 +40,7 @@ class MemorySagaLog:
         """A copy that goes its own way and that nobody listens to."""
         other = copy(self)
         other.rows = {saga_id: replace(row, events=row.events.copy()) for saga_id, row in self.rows.items()}
+        other.posted = {number: replace(posted) for number, posted in self.posted.items()}
         other.epochs = self.epochs.copy()
         other._listeners = {}
         return other
@@ -68,6 +54,17 @@ class MemorySagaLog:
         """Ask for a cancellation, as CancelSaga does, and wake whoever listens."""
         self.rows[saga_id].cancel_reason = reason
         self.notify()
+
+    def post(self, saga_id: SagaId, signal: Signal) -> int:
+        """Store a signal, as any replica does; its number, which replaces that of `signal`."""
+        number = len(self.posted) + 1
+        self.posted[number] = Posted(saga_id, replace(signal, id=number))
+        self.notify()
+        return number
+
+    def now(self) -> datetime:
+        """The time by the clock of the store."""
+        return MIDNIGHT + timedelta(seconds=self._boottime_s())
 
     def notify(self) -> None:
         """Wake whoever listens."""
@@ -112,11 +109,19 @@ class MemorySagaLog:
         """Whether a write under `epoch` may take effect now."""
         return self.epoch == epoch
 
-    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event]) -> int:
-        """Store `events` and the state of `saga`; how many of them were not in the log before.
+    def hear(self, heard: Sequence[Heard]) -> None:
+        """These signals count as heeded, or refused."""
+        for one in heard:
+            posted = self.posted.get(one.signal_id)
+            if posted is not None and not posted.heard:
+                posted.heard, posted.refusal = True, one.refusal
+
+    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> int:
+        """Store `events`, the state of `saga` and what was heard; how many of the events were not in the log before.
 
         A statement that comes late, when others have followed its repetition, changes nothing.
         """
+        self.hear(heard)
         row = self.rows[saga.id]
         last = row.events[-1].sequence if row.events else 0
         fresh = [event for event in events if event.sequence > last]
@@ -124,6 +129,7 @@ class MemorySagaLog:
             row.events.extend(fresh)
             row.state, row.epoch = saga.state, epoch
             row.error = saga.failure.message if saga.failure else None
+            row.wake_at = None if saga.state.terminal else wake_at(saga)
         return len(fresh)
 
     def park(self, epoch: Epoch, stored: StoredSaga, reason: str) -> None:
@@ -138,13 +144,35 @@ class MemorySagaLog:
     def unfinished(self, state: SagaState, epoch: Epoch, after: SagaId | None, limit: int) -> list[StoredSaga]:
         """A page of the recovery scan: the sagas in `state` that `epoch` has not written, behind the id `after`."""
         rows = (row for row in self._in_state(state) if row.epoch < epoch and (after is None or row.id > after))
-        return [_stored(row) for row in list(rows)[:limit]]
+        return [stored_row(row) for row in list(rows)[:limit] if row.wake_at is None]
+
+    def due(self) -> list[StoredSaga]:
+        """See `TermLog.due`: all of them."""
+        now = self.now()
+        slept = [row for row in self.rows.values() if not row.state.terminal and row.wake_at is not None]
+        return [stored_row(row) for row in sorted(slept, key=when) if when(row) <= now]
+
+    def next_due_s(self) -> float | None:
+        """See `TermLog.next_due_s`."""
+        now = self.now()
+        times = [row.wake_at for row in self.rows.values() if not row.state.terminal and row.wake_at is not None]
+        return min(((at - now).total_seconds() for at in times if now < at < FOREVER), default=None)
+
+    def sagas(self, ids: Sequence[SagaId]) -> list[StoredSaga]:
+        """See `TermLog.sagas`."""
+        return [stored_row(self.rows[saga_id]) for saga_id in ids if saga_id in self.rows]
+
+    def signals(self, after: int, page: int) -> list[StoredSignal]:
+        """See `TermLog.signals`."""
+        unheard = (number for number, posted in self.posted.items() if not posted.heard and number > after)
+        found = [(number, self.posted[number]) for number in sorted(unheard)[:page]]
+        return [StoredSignal(posted.saga_id, number, posted.signal) for number, posted in found]
 
     def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
         """See `TermLog.pending`."""
         excluded = frozenset(exclude)
-        rows = [row for row in self._in_state(SagaState.PENDING) if row.id not in excluded]
-        return [_stored(row) for row in rows[:limit]]
+        rows = [row for row in self._in_state(SagaState.PENDING) if row.id not in excluded and row.wake_at is None]
+        return [stored_row(row) for row in rows[:limit]]
 
     def cancellations(self) -> list[tuple[SagaId, str]]:
         """See `TermLog.cancellations`."""
@@ -190,11 +218,20 @@ class MemoryTermLog:
         """When the epoch was last proven."""
         return self._proven_at_s
 
-    async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+    def now(self) -> datetime:
+        """See `TermLog.now`."""
+        return self._store.now()
+
+    async def append(self, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
         """See `TermLog.append`."""
         await self._fence()
-        if self._store.write(self._epoch, saga, events) != len(events):
+        if self._store.write(self._epoch, saga, events, heard) != len(events):
             raise InvariantError(f"row {events[0].sequence} of {saga.id} was in the log before it was written")
+
+    async def refuse(self, heard: Sequence[Heard]) -> None:
+        """See `TermLog.refuse`."""
+        await self._fence()
+        self._store.hear(heard)
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """See `TermLog.park`."""
@@ -240,6 +277,28 @@ class MemoryTermLog:
         await self._store.pause()
         return self._store.cancellations()
 
+    async def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        """See `TermLog.due`."""
+        await self._store.pause()
+        found = self._store.due()
+        for begin in range(0, len(found), page):
+            yield found[begin : begin + page]
+
+    async def next_due_s(self) -> float | None:
+        """See `TermLog.next_due_s`."""
+        await self._store.pause()
+        return self._store.next_due_s()
+
+    async def sagas(self, ids: Sequence[SagaId]) -> list[StoredSaga]:
+        """See `TermLog.sagas`."""
+        await self._store.pause()
+        return self._store.sagas(ids)
+
+    async def signals(self, after: int, page: int) -> list[StoredSignal]:
+        """See `TermLog.signals`."""
+        await self._store.pause()
+        return self._store.signals(after, page)
+
     async def run(self) -> None:
         """See `TermLog.run`: nothing queues here."""
         await asyncio.Event().wait()
@@ -257,11 +316,3 @@ class MemoryTermLog:
 
     async def close(self) -> None:
         """See `TermLog.close`."""
-
-
-def _stored(row: Row) -> StoredSaga:
-    events = tuple(row.events)
-    last = events[-1].sequence if events else 0
-    return StoredSaga(
-        row.id, row.definition, row.version, row.input, row.labels, row.created_at, row.cancel_reason, events, last
-    )

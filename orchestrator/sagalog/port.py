@@ -9,6 +9,7 @@ from typing import Protocol
 
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId
+from orchestrator.saga.signals import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,25 @@ class StoredSaga:
     events: tuple[Event, ...]
     last_sequence: int
     flaw: str | None = None
+    parked: bool = False
+    starts_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSignal:
+    """A signal that waits to be heeded; `signal` is None when this release does not know what it says."""
+
+    saga_id: SagaId
+    id: int
+    signal: Signal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A signal was heeded, or refused with this reason."""
+
+    signal_id: int
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +96,20 @@ class TermLog(Protocol):
     def proven_at_s(self) -> float:
         """When the epoch was last proven by a write, in seconds of CLOCK_BOOTTIME: the time the write was sent."""
 
-    async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+    def now(self) -> datetime:
+        """The time by the store's clock, which all times of sagas go by, as far as the last answer told it."""
+
+    async def append(self, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
         """Store `events` and the state of `saga`, which has them folded in; return when they are durable.
+
+        The signals in `heard` count as heeded from then on.
 
         Raises Fenced when a later epoch holds the fence; nothing was stored then. While Postgres is away this
         waits: it does not return before the outcome is known.
         """
+
+    async def refuse(self, heard: Sequence[Heard]) -> None:
+        """Signals that no saga can heed, with the reasons. Raises as `append` does."""
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """Park a saga whose rows cannot be understood, with the reason. Raises as `append` does."""
@@ -90,7 +118,7 @@ class TermLog(Protocol):
         """Prove the epoch without writing. Raises Fenced, or LogUnavailable when Postgres does not answer."""
 
     def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
-        """Every saga that is running or compensating and that this epoch has not written yet, oldest first.
+        """Every saga with something to do, running or compensating, that this epoch has not written yet, oldest first.
 
         The pages grow from `first` sagas to at most `most`. Raises LogUnavailable.
         """
@@ -100,6 +128,18 @@ class TermLog(Protocol):
 
     async def cancellations(self) -> list[tuple[SagaId, str]]:
         """Live sagas whose cancellation was asked for, with the reasons."""
+
+    def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        """Every saga that slept until a time that has come, the earliest first, in pages. Raises LogUnavailable."""
+
+    async def next_due_s(self) -> float | None:
+        """In how many seconds the next saga is due that sleeps until a time; None when none does."""
+
+    async def sagas(self, ids: Sequence[SagaId]) -> list[StoredSaga]:
+        """These sagas, in whatever state they are; those that do not exist are left out."""
+
+    async def signals(self, after: int, page: int) -> list[StoredSignal]:
+        """At most `page` signals that nobody has heeded, behind the id `after`, in their order."""
 
     async def run(self) -> None:
         """Write what `append` queues, until cancelled. Raises Fenced; Resign when the store stays away too long."""

@@ -11,12 +11,14 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg.types.numeric import Int8
 
 from orchestrator.failpoints import effects
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
 from orchestrator.sagalog.connection import execute
+from orchestrator.sagalog.port import Heard
 from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.rows import append_parameters
 from orchestrator.sagalog.term import scope
@@ -42,9 +44,13 @@ async def rehearse(writer: psycopg.AsyncConnection, reader: psycopg.AsyncConnect
     await execute(reader, _SQL["events"], timeout_s, {"sagas": [UUID(int=0)]})
     await execute(reader, _SQL["pending"], timeout_s, {**nowhere, "limit": 1, "exclude": []})
     await execute(reader, _SQL["cancellations"], timeout_s, nowhere)
+    await execute(reader, _SQL["due"], timeout_s, {**page, "after_s": 0.0})
+    await execute(reader, _SQL["next_due"], timeout_s, nowhere)
+    await execute(reader, _SQL["sagas"], timeout_s, {**nowhere, "sagas": [UUID(int=0)]})
+    await execute(reader, _SQL["signals"], timeout_s, {**nowhere, "after": Int8(0), "page": 1})
 
 
-def _nothing() -> tuple[Saga, tuple[Event, ...]]:
+def _nothing() -> tuple[Saga, tuple[Event, ...], tuple[Heard, ...]]:
     saga = Saga(
         id=SagaId(UUID(int=0)),
         definition=Definition("nothing", 0, ()),
@@ -53,4 +59,4 @@ def _nothing() -> tuple[Saga, tuple[Event, ...]]:
         created_at=datetime.fromtimestamp(0, UTC),
         state=SagaState.RUNNING,
     )
-    return saga, (Event(1, Status.CANCELLED, _NO_EPOCH),)
+    return saga, (Event(1, Status.CANCELLED, _NO_EPOCH),), (Heard(0),)

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import orjson
 
-from orchestrator.saga.events import Event, Status
+from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
-from orchestrator.sagalog.port import StoredSaga
+from orchestrator.saga.progress import FOREVER, wake_at
+from orchestrator.saga.signals import Signal, Verb
+from orchestrator.sagalog.port import Heard, StoredSaga, StoredSignal
 
 Row = tuple[Any, ...]
-Transition = tuple[Saga, Sequence[Event]]
+Transition = tuple[Saga, Sequence[Event], Sequence[Heard]]
 
 # A message of an error is kept up to this length, so that no reply can bloat the log.
 MESSAGE_CHARS_MAX = 2000
 
 _STATES = frozenset(state.value for state in SagaState)
 _STATUSES = {status.value: status for status in Status}
+_VERBS = frozenset(verb.value for verb in Verb)
 
 
 def append_parameters(transitions: Sequence[Transition]) -> dict[str, list[Any]]:
     """The arrays of the `append` statement: one entry an event, and one a saga. None holds a None."""
-    rows = [_log_row(saga, event) for saga, events in transitions for event in events]
-    states = [_state_row(saga) for saga, _ in transitions]
-    log_columns = [list(column) for column in zip(*rows, strict=True)]
-    state_columns = [list(column) for column in zip(*states, strict=True)]
-    return dict(zip(_LOG_PARAMETERS + _STATE_PARAMETERS, log_columns + state_columns, strict=True))
+    rows = [_log_row(saga, event) for saga, events, _ in transitions for event in events]
+    states = [_state_row(saga) for saga, _, _ in transitions]
+    heard = [one for _, _, several in transitions for one in several]
+    columns = {**_columns(_LOG_PARAMETERS, rows), **_columns(_STATE_PARAMETERS, states)}
+    return {**columns, **heard_parameters(heard)}
+
+
+def heard_parameters(heard: Sequence[Heard]) -> dict[str, list[Any]]:
+    """The arrays of the `append` statement that say which signals were heard."""
+    return _columns(("heard", "refusal"), [(one.signal_id, _printable(one.refusal)) for one in heard])
+
+
+def _columns(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    if not rows:
+        return {name: [] for name in names}
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
 _LOG_PARAMETERS = (
@@ -44,6 +60,7 @@ _LOG_PARAMETERS = (
     "log_code",
     "log_message",
     "log_retry_at_s",
+    "log_ordered",
 )
 _STATE_PARAMETERS = ("saga", "state", "step", "sequence", "result", "error", "next_run_at_s", "finished")
 
@@ -60,11 +77,11 @@ def _log_row(saga: Saga, event: Event) -> Row:
         event.code or "",
         _printable(event.message or ""),
         _seconds(event.retry_at),
+        "" if event.order is None else _json(asdict(event.order)),
     )
 
 
 def _state_row(saga: Saga) -> Row:
-    cursor = saga.cursor
     failure = saga.failure
     error = ""
     if failure is not None:
@@ -76,7 +93,7 @@ def _state_row(saga: Saga) -> Row:
         saga.sequence,
         _json(outcome(saga)) if saga.state.terminal else "",
         error,
-        _seconds(cursor.retry_at) if cursor is not None else 0.0,
+        0.0 if saga.state.terminal else _seconds(wake_at(saga)),
         saga.state.terminal,
     )
 
@@ -96,7 +113,7 @@ def stored_sagas(sagas: Iterable[Row], events: Iterable[Row]) -> list[StoredSaga
 
 
 def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
-    saga_id, definition, version, input_, labels, created_at, cancel_reason, state, sequence = row
+    saga_id, definition, version, input_, labels, created_at, cancel_reason, state, sequence, start_at = row[:10]
     last_sequence = event_rows[-1][1] if event_rows else 0
     events: list[Event] = []
     flaw: str | None = None
@@ -123,12 +140,28 @@ def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
         tuple(events),
         max(last_sequence, sequence),
         flaw,
+        state == SagaState.FAILED,
+        start_at,
     )
 
 
 def _event(row: Row) -> Event:
-    _, sequence, position, status, attempt, result, code, message, retry_at, epoch = row
-    return Event(sequence, _STATUSES[status], Epoch(epoch), position, attempt, result, code, message, retry_at)
+    _, sequence, position, status, attempt, result, code, message, retry_at, ordered, epoch = row
+    order = None if ordered is None else _order(ordered)
+    return Event(sequence, _STATUSES[status], Epoch(epoch), position, attempt, result, code, message, retry_at, order)
+
+
+def stored_signal(row: Row) -> StoredSignal:
+    """The signal of a row of the query `signals`."""
+    signal_id, saga_id, verb, step, result, code, message, ordered = row
+    order = None if ordered is None else _order(ordered)
+    known = Verb(verb) if verb in _VERBS else None
+    signal = None if known is None else Signal(signal_id, known, step, result, code, message, order)
+    return StoredSignal(SagaId(saga_id), signal_id, signal)
+
+
+def _order(value: Json) -> Order:
+    return Order(*(str(value.get(name) or "") for name in ("by", "reason", "evidence")))
 
 
 def _printable(message: str) -> str:
@@ -137,7 +170,9 @@ def _printable(message: str) -> str:
 
 
 def _seconds(moment: datetime | None) -> float:
-    """Seconds since 1970, exact to the microsecond; 0 stands for no moment."""
+    """Seconds since 1970, exact to the microsecond; 0 stands for no moment, infinity for one that never comes."""
+    if moment is FOREVER:
+        return math.inf
     return 0.0 if moment is None else moment.timestamp()
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import psycopg.types.json
@@ -26,9 +26,10 @@ from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.connection import execute
-from orchestrator.sagalog.port import StoredSaga
+from orchestrator.sagalog.port import Heard, StoredSaga
 from orchestrator.sagalog.queries import Statement, load
-from orchestrator.sagalog.rows import append_parameters, stored_sagas
+from orchestrator.sagalog.rows import append_parameters, heard_parameters
+from orchestrator.sagalog.term_reader import Connect, TermReader
 from orchestrator.telemetry import Metrics
 
 _SQL = load("term.sql")
@@ -57,19 +58,17 @@ class TermSettings:
     absence_max_s: float
 
 
-Connect = Callable[[], Awaitable[psycopg.AsyncConnection]]
-
-
 @dataclass(slots=True)
 class _Waiting:
     """One transition that waits for its commit."""
 
     saga: Saga
     events: Sequence[Event]
+    heard: Sequence[Heard]
     done: asyncio.Future[None]
 
 
-class PostgresTermLog:
+class PostgresTermLog(TermReader):
     """Implements `TermLog` on two connections: one that writes, one that reads."""
 
     def __init__(
@@ -82,20 +81,20 @@ class PostgresTermLog:
         connect_reader: Connect,
         metrics: Metrics,
     ) -> None:
+        super().__init__(scope(settings.shard, epoch), settings.timeout_s, reader, connect_reader)
         self._epoch = epoch
         self._settings = settings
         self._writer = writer
-        self._reader = reader
         self._connect_writer = connect_writer
-        self._connect_reader = connect_reader
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._reading = asyncio.Lock()
         self._last_committed: tuple[SagaId, int] | None = None
         self._proven_at_s = boottime_s()
-        self._scope = scope(settings.shard, epoch)
+        # What the clock of Postgres said, and when: in seconds since 1970, and since boot.
+        self._clock_s = time.time()
+        self._clock_read_at_s = self._proven_at_s
 
     @property
     def epoch(self) -> Epoch:
@@ -107,9 +106,13 @@ class PostgresTermLog:
         """When the epoch was last proven, in seconds of CLOCK_BOOTTIME: the time the proof was asked for."""
         return self._proven_at_s
 
-    async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+    def now(self) -> datetime:
+        """The time by the clock of Postgres, as the last answer told it. See `TermLog.now`."""
+        return datetime.fromtimestamp(self._clock_s + boottime_s() - self._clock_read_at_s, UTC)
+
+    async def append(self, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
         """Queue the transition for the next commit and return when it is durable. See `TermLog.append`."""
-        waiting = _Waiting(saga, events, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(saga, events, heard, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._wake.set()
         await waiting.done
@@ -129,7 +132,7 @@ class PostgresTermLog:
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` once, however often it takes; resolve what waits for it."""
-        parameters: dict[str, Any] = append_parameters([(waiting.saga, waiting.events) for waiting in batch])
+        parameters: dict[str, Any] = append_parameters([(w.saga, w.events, w.heard) for w in batch])
         parameters |= self._scope
         began_s = time.monotonic()
         try:
@@ -164,7 +167,7 @@ class PostgresTermLog:
         while True:
             sent_s = boottime_s()
             try:
-                fences, logged = await self._execute(_SQL[query], parameters)
+                fences, logged, clock_s = await self._execute(_SQL[query], parameters)
             except REFUSED_VALUES:
                 raise
             except psycopg.Error as error:
@@ -179,14 +182,15 @@ class PostgresTermLog:
                     f"{rows - logged} rows of epoch {self._epoch} were in the log before they were written"
                 )
             self._proven_at_s = sent_s
+            self._clock_s, self._clock_read_at_s = clock_s, boottime_s()
             return
 
-    async def _execute(self, statement: Statement, parameters: dict[str, Any]) -> tuple[int, int]:
+    async def _execute(self, statement: Statement, parameters: dict[str, Any]) -> tuple[int, int, float]:
         cursor = await execute(self._writer, statement, self._settings.timeout_s, parameters)
         row = await cursor.fetchone()
         if row is None:
             raise InvariantError("a statement that counts returned no row")
-        return int(row[0]), int(row[1])
+        return int(row[0]), int(row[1]), float(row[2])
 
     async def _reconnect(self, away_since_s: float, cause: Exception) -> None:
         self._metrics.log_retries.inc()
@@ -227,6 +231,12 @@ class PostgresTermLog:
         async with self._writing:
             await self._until_known("prove", self._scope)
 
+    async def refuse(self, heard: Sequence[Heard]) -> None:
+        """Refuse signals. See `TermLog.refuse`."""
+        parameters = {**append_parameters([]), **heard_parameters(heard), **self._scope}
+        async with self._writing:
+            await self._until_known("append", parameters)
+
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """Park a saga whose rows cannot be understood. See `TermLog.park`."""
         message = f"parked: {reason}"
@@ -241,46 +251,6 @@ class PostgresTermLog:
         }
         async with self._writing:
             await self._until_known("park", parameters)
-
-    async def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
-        """What is compensating, running, or in no known state, a page at a time. See `TermLog.unfinished`."""
-        page = first
-        for query in ("unfinished_compensating", "unfinished_running", "unfinished_unknown"):
-            after = UUID(int=0)
-            while sagas := await self._read(query, {**self._scope, "after": after, "page": page}):
-                yield sagas
-                after = sagas[-1].id
-                page = min(page * 2, most)
-
-    async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
-        """Sagas that nobody has begun. See `TermLog.pending`."""
-        return await self._read("pending", {**self._scope, "limit": limit, "exclude": list(exclude)})
-
-    async def _read(self, query: str, parameters: dict[str, Any]) -> list[StoredSaga]:
-        sagas = await self._fetch(query, parameters)
-        if not sagas:
-            return []
-        events: list[tuple[Any, ...]] = []
-        if query != "pending":
-            events = await self._fetch("events", {"sagas": [row[0] for row in sagas]})
-        return stored_sagas(sagas, events)
-
-    async def cancellations(self) -> list[tuple[SagaId, str]]:
-        """Live sagas that somebody wants undone. See `TermLog.cancellations`."""
-        rows = await self._fetch("cancellations", self._scope)
-        return [(SagaId(row[0]), str(row[1])) for row in rows]
-
-    async def _fetch(self, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        """Read once more on a new connection when the old one is gone. Raises LogUnavailable."""
-        async with self._reading:
-            try:
-                if self._reader.closed:
-                    self._reader = await self._connect_reader()
-                cursor = await execute(self._reader, _SQL[query], self._settings.timeout_s, parameters)
-                return await cursor.fetchall()
-            except psycopg.Error as error:
-                await self._reader.close()
-                raise LogUnavailable(f"cannot read the saga log: {str(error).strip()}") from error
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` at every notification of new work, until cancelled. See `TermLog.listen`."""

@@ -61,14 +61,14 @@ WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
 ), logged AS (
     INSERT INTO baton.step_log
-        (saga_id, sequence, step, position, status, attempt, result, error_code, error_message, retry_at, epoch)
+        (saga_id, sequence, step, position, status, attempt, result, error_code, error_message, retry_at, ordered, epoch)
     SELECT saga, sequence, nullif(step, ''), position, status, attempt, nullif(result, '')::jsonb, nullif(code, ''),
-        nullif(message, ''), to_timestamp(nullif(retry_at_s, 0)), %(epoch)b
+        nullif(message, ''), to_timestamp(nullif(retry_at_s, 0)), nullif(ordered, '')::jsonb, %(epoch)b
     FROM fence, unnest(
         %(log_saga)b::uuid[], %(log_sequence)b::bigint[], %(log_step)b::text[], %(log_position)b::integer[],
         %(log_status)b::text[], %(log_attempt)b::integer[], %(log_result)b::text[], %(log_code)b::text[],
-        %(log_message)b::text[], %(log_retry_at_s)b::float8[]
-    ) AS e (saga, sequence, step, position, status, attempt, result, code, message, retry_at_s)
+        %(log_message)b::text[], %(log_retry_at_s)b::float8[], %(log_ordered)b::text[]
+    ) AS e (saga, sequence, step, position, status, attempt, result, code, message, retry_at_s, ordered)
     ON CONFLICT (saga_id, sequence) DO NOTHING
     RETURNING 1
 ), changed AS (
@@ -87,15 +87,20 @@ WITH fence AS MATERIALIZED (
         %(result)b::text[], %(error)b::text[], %(next_run_at_s)b::float8[], %(finished)b::boolean[]
     ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished)
     WHERE s.id = c.id AND s.sequence < c.sequence
+), heard AS (
+    UPDATE baton.signal AS s
+    SET heard_at = clock_timestamp(), refusal = nullif(h.refusal, '')
+    FROM fence, unnest(%(heard)b::bigint[], %(refusal)b::text[]) AS h (id, refusal)
+    WHERE s.id = h.id AND s.heard_at IS NULL
 )
-SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged);
+SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged), extract(epoch FROM clock_timestamp())::float8;
 
 -- name: acknowledged
 -- Whether a row that was committed is there: Postgres may have failed over to a standby that had not received it.
 SELECT EXISTS (SELECT 1 FROM baton.step_log WHERE saga_id = %(saga)s AND sequence = %(sequence)s);
 
 -- name: prove
-SELECT count(*), 0 FROM (
+SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM (
     SELECT 1 FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
 ) AS held;
 
@@ -119,27 +124,29 @@ WITH fence AS MATERIALIZED (
     SELECT %(saga)s, %(sequence)s, NULL, 0, 'parked', 0, %(code)s, %(message)s, %(epoch)s FROM fence
     ON CONFLICT (saga_id, sequence) DO NOTHING
 )
-SELECT count(*), 0 FROM fence;
+SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM fence;
 
 -- name: unfinished_compensating
--- A page of the recovery scan, by keyset: what this epoch has not written yet. The state is a literal so that the partial index saga_live serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
+-- A page of the recovery scan, by keyset: what has something to do and this epoch has not written yet. The state is a
+-- literal so that the partial index saga_awake serves it.
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
 FROM baton.saga
-WHERE shard = %(shard)s AND state = 'COMPENSATING' AND id > %(after)s AND epoch < %(epoch)s
+WHERE shard = %(shard)s AND state = 'COMPENSATING' AND next_run_at IS NULL AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
 LIMIT %(page)s;
 
 -- name: unfinished_running
--- A page of the recovery scan, by keyset: what this epoch has not written yet. The state is a literal so that the partial index saga_live serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
+-- A page of the recovery scan, by keyset: what has something to do and this epoch has not written yet. The state is a
+-- literal so that the partial index saga_awake serves it.
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
 FROM baton.saga
-WHERE shard = %(shard)s AND state = 'RUNNING' AND id > %(after)s AND epoch < %(epoch)s
+WHERE shard = %(shard)s AND state = 'RUNNING' AND next_run_at IS NULL AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
 LIMIT %(page)s;
 
 -- name: unfinished_unknown
 -- Sagas in a state that this release does not know, for parking. The list is a literal so that the partial index saga_unknown serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
 FROM baton.saga
 WHERE shard = %(shard)s
     AND state NOT IN ('PENDING', 'RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'FAILED')
@@ -148,14 +155,14 @@ ORDER BY id
 LIMIT %(page)s;
 
 -- name: pending
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
 FROM baton.saga
-WHERE shard = %(shard)s AND state = 'PENDING' AND id <> ALL (%(exclude)b::uuid[])
+WHERE shard = %(shard)s AND state = 'PENDING' AND next_run_at IS NULL AND id <> ALL (%(exclude)b::uuid[])
 ORDER BY id
 LIMIT %(limit)s;
 
 -- name: events
-SELECT saga_id, sequence, position, status, attempt, result, error_code, error_message, retry_at, epoch
+SELECT saga_id, sequence, position, status, attempt, result, error_code, error_message, retry_at, ordered, epoch
 FROM baton.step_log
 WHERE saga_id = ANY (%(sagas)b::uuid[])
 ORDER BY saga_id, sequence;
@@ -164,3 +171,36 @@ ORDER BY saga_id, sequence;
 SELECT id, cancel_reason
 FROM baton.saga
 WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND cancel_reason IS NOT NULL;
+
+-- name: due
+-- Sagas that slept and whose time has come, by keyset; saga_due serves it, whatever waits for later.
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    extract(epoch FROM next_run_at)::float8
+FROM baton.saga
+WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
+    AND next_run_at <= clock_timestamp()
+    AND (next_run_at, id) > (to_timestamp(%(after_s)s), %(after)s)
+ORDER BY next_run_at, id
+LIMIT %(page)s;
+
+-- name: next_due
+-- In how many seconds the next saga is due that sleeps until a time; none when there is none.
+SELECT extract(epoch FROM next_run_at - clock_timestamp())::float8
+FROM baton.saga
+WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
+    AND next_run_at > clock_timestamp() AND next_run_at < 'infinity'
+ORDER BY next_run_at
+LIMIT 1;
+
+-- name: sagas
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
+FROM baton.saga
+WHERE shard = %(shard)s AND id = ANY (%(sagas)b::uuid[]);
+
+-- name: signals
+-- What nobody has heeded yet, in the order in which it was stored.
+SELECT id, saga_id, verb, step, result, code, message, ordered
+FROM baton.signal
+WHERE shard = %(shard)s AND heard_at IS NULL AND id > %(after)s
+ORDER BY id
+LIMIT %(page)s;

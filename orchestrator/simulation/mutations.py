@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator.driving.port import Invocation, Participants
-from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.driving.port import Answer, Invocation, Participants
+from orchestrator.saga.commands import Refused, Unknown
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Saga
-from orchestrator.sagalog.port import Claim, SagaLog, TermLog
+from orchestrator.sagalog.port import Claim, Heard, SagaLog, TermLog
 from orchestrator.simulation.participants import Rules
 from orchestrator.simulation.postgres import Fencing
 from orchestrator.simulation.stage import Mutation
@@ -25,7 +25,7 @@ class _Hasty:
     def __init__(self, participants: Participants) -> None:
         self._participants = participants
 
-    async def call(self, invocation: Invocation) -> Succeeded | Refused | Unknown:
+    async def call(self, invocation: Invocation) -> Answer:
         outcome = await self._participants.call(invocation)
         return Refused(outcome.code, outcome.message) if isinstance(outcome, Unknown) else outcome
 
@@ -57,8 +57,8 @@ def _early(term: TermLog) -> TermLog:
         def __getattr__(self, name: str) -> Any:
             return getattr(term, name)
 
-        async def append(self, saga: Saga, events: Sequence[Event]) -> None:
-            asyncio.ensure_future(term.append(saga, events)).add_done_callback(_heard)
+        async def append(self, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
+            asyncio.ensure_future(term.append(saga, events, heard)).add_done_callback(_heard)
 
     return Early()
 

@@ -17,8 +17,9 @@ from orchestrator.leadership.signal import Signal
 from orchestrator.saga.events import Event
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
-from orchestrator.sagalog.memory import MemorySagaLog, Row
-from orchestrator.sagalog.port import Claim, StoredSaga
+from orchestrator.sagalog.memory import MemorySagaLog
+from orchestrator.sagalog.memory_rows import Row
+from orchestrator.sagalog.port import Claim, Heard, StoredSaga
 from orchestrator.simulation.fence_lock import FenceLock, Statement
 from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.network import Reply, Server
@@ -76,7 +77,7 @@ class History:
     corrupt: dict[SagaId, None] = field(default_factory=dict)
 
 
-Transition = tuple[Saga, Sequence[Event]]
+Transition = tuple[Saga, Sequence[Event], Sequence[Heard]]
 
 
 class PostgresModel:
@@ -123,6 +124,15 @@ class PostgresModel:
         """Write transitions under an epoch; answers how many rows were new, or None when the fence refused."""
         self._fenced(epoch, lambda: self._write(epoch, batch), reply)
 
+    def refuse(self, epoch: Epoch, heard: Sequence[Heard], reply: Reply[int | None]) -> None:
+        """Refuse signals under an epoch."""
+
+        def refuse() -> int:
+            self.log.hear(heard)
+            return 0
+
+        self._fenced(epoch, refuse, reply)
+
     def park(self, epoch: Epoch, stored: StoredSaga, reason: str, reply: Reply[int | None]) -> None:
         """Park a saga under an epoch."""
         self._fenced(epoch, lambda: self._park(epoch, stored, reason), reply)
@@ -163,10 +173,10 @@ class PostgresModel:
     def _write(self, epoch: Epoch, batch: Sequence[Transition]) -> int:
         at_s = self._loop.time()
         fresh = 0
-        for saga, events in batch:
+        for saga, events, heard in batch:
             row = self.log.rows[saga.id]
             before = len(row.events)
-            fresh += self.log.write(epoch, saga, events)
+            fresh += self.log.write(epoch, saga, events, heard)
             for event in row.events[before:]:
                 self.history.rows.append(Logged(saga.id, event, at_s))
                 self._trace.note("logged", saga.id, event.sequence, event.status, event.position, f"epoch={epoch}")
@@ -212,6 +222,14 @@ class PostgresModel:
         return COMMIT_S * (0.5 + roll)
 
     # What needs no fence.
+
+    def due(self) -> list[StoredSaga]:
+        """See `TermLog.due`."""
+        return [self._flawed(stored) for stored in self.log.due()]
+
+    def sagas(self, ids: Sequence[SagaId]) -> list[StoredSaga]:
+        """See `TermLog.sagas`."""
+        return [self._flawed(stored) for stored in self.log.sagas(ids)]
 
     def unfinished(self, state: SagaState, epoch: Epoch, after: SagaId | None, limit: int) -> list[StoredSaga]:
         """A page of the recovery scan; the rows of some sagas cannot be read."""

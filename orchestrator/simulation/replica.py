@@ -116,7 +116,7 @@ class Replica:
         participants = RemoteServices(
             world.services, world.network, self.main, world.weathers.services, world.poisoned, world.trace
         )
-        clocks = Clocks(self._now, world.loop.time, self._chance.random)
+        clocks = Clocks(world.loop.time, self._chance.random)
         means = Means(RemoteRegistry(line), world.wrap_participants(participants), _SETTINGS, clocks, world.metrics)
         return Leader(world.wrap_log(RemoteSagaLog(line)), means)
 

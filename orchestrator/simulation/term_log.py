@@ -9,12 +9,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable, Resign
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
-from orchestrator.sagalog.port import Claim, StoredSaga
+from orchestrator.sagalog.port import Claim, Heard, StoredSaga, StoredSignal
 from orchestrator.simulation.loop import Process, SimulationLoop
 from orchestrator.simulation.network import Network, NoAnswer, Reply, Serve, Weather
 from orchestrator.simulation.postgres import PostgresModel, Transition
@@ -91,6 +92,7 @@ class _Waiting:
 
     saga: Saga
     events: Sequence[Event]
+    heard: Sequence[Heard]
     done: asyncio.Future[None]
 
 
@@ -115,10 +117,14 @@ class RemoteTermLog:
         """When the epoch was last proven: the time the proof was asked for."""
         return self._proven_at_s
 
-    async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+    def now(self) -> datetime:
+        """See `TermLog.now`."""
+        return self._postgres.log.now()
+
+    async def append(self, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
         """See `TermLog.append`."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(saga, events, done))
+        self._waiting.append(_Waiting(saga, events, heard, done))
         self._wake.set()
         await done
 
@@ -130,14 +136,19 @@ class RemoteTermLog:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
                 async with self._writing:
-                    await self._commit([(waiting.saga, waiting.events) for waiting in batch])
+                    await self._commit([(waiting.saga, waiting.events, waiting.heard) for waiting in batch])
                 for waiting in batch:
                     if not waiting.done.done():
                         waiting.done.set_result(None)
 
     async def _commit(self, transitions: list[Transition]) -> None:
-        rows = sum(len(events) for _, events in transitions)
+        rows = sum(len(events) for _, events, _ in transitions)
         await self._until_known(lambda reply: self._postgres.append(self._epoch, transitions, reply), rows)
+
+    async def refuse(self, heard: Sequence[Heard]) -> None:
+        """See `TermLog.refuse`."""
+        async with self._writing:
+            await self._until_known(lambda reply: self._postgres.refuse(self._epoch, heard, reply))
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """See `TermLog.park`."""
@@ -203,6 +214,24 @@ class RemoteTermLog:
     async def cancellations(self) -> list[tuple[SagaId, str]]:
         """See `TermLog.cancellations`."""
         return await self._line.read(lambda postgres: postgres.log.cancellations())
+
+    async def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        """See `TermLog.due`."""
+        found = await self._line.read(lambda postgres: postgres.due())
+        for begin in range(0, len(found), page):
+            yield found[begin : begin + page]
+
+    async def next_due_s(self) -> float | None:
+        """See `TermLog.next_due_s`."""
+        return await self._line.read(lambda postgres: postgres.log.next_due_s())
+
+    async def sagas(self, ids: Sequence[SagaId]) -> list[StoredSaga]:
+        """See `TermLog.sagas`."""
+        return await self._line.read(lambda postgres: postgres.sagas(ids))
+
+    async def signals(self, after: int, page: int) -> list[StoredSignal]:
+        """See `TermLog.signals`."""
+        return await self._line.read(lambda postgres: postgres.log.signals(after, page))
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """See `TermLog.listen`: a connection that is lost is noticed only by silence, and polling makes up for it."""

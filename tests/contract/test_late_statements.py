@@ -18,7 +18,8 @@ from orchestrator.saga.commands import Outcome, Ready, Succeeded
 from orchestrator.saga.events import Event
 from orchestrator.saga.machine import decide
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
-from orchestrator.sagalog.memory import MemorySagaLog, Row
+from orchestrator.sagalog.memory import MemorySagaLog
+from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.queries import load

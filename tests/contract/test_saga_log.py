@@ -18,7 +18,8 @@ from orchestrator.errors import Fenced
 from orchestrator.saga.commands import Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.machine import decide, fold
 from orchestrator.saga.model import Saga, SagaId, SagaState
-from orchestrator.sagalog.memory import MemorySagaLog, Row
+from orchestrator.sagalog.memory import MemorySagaLog
+from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.port import Claim, SagaLog, StoredSaga, TermLog
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog

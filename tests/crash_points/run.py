@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from orchestrator.driving.leader import Leader
@@ -20,7 +21,7 @@ from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.memory import MemoryTermLog
-from orchestrator.sagalog.port import Claim, StoredSaga, TermLog
+from orchestrator.sagalog.port import Claim, Heard, StoredSaga, StoredSignal, TermLog
 from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.participants import Outcome
 from orchestrator.telemetry import Metrics
@@ -188,14 +189,20 @@ class _TermLog:
     def proven_at_s(self) -> float:
         return self._inner.proven_at_s
 
-    async def append(self, saga: Saga, events: Sequence[Event]) -> None:
+    def now(self) -> datetime:
+        return self._inner.now()
+
+    async def append(self, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
         written = "+".join(f"{event.status}({event.position})" for event in events)
 
         def again(world: World) -> None:
             if world.log.holds_fence(self.epoch):
-                world.log.write(self.epoch, saga, events)
+                world.log.write(self.epoch, saga, events, heard)
 
-        await self._witness.effect(f"write {written}", lambda: self._inner.append(saga, events), again)
+        await self._witness.effect(f"write {written}", lambda: self._inner.append(saga, events, heard), again)
+
+    async def refuse(self, heard: Sequence[Heard]) -> None:
+        await self._witness.effect("refuse", lambda: self._inner.refuse(heard), lambda world: world.log.hear(heard))
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         def again(world: World) -> None:
@@ -215,6 +222,18 @@ class _TermLog:
 
     async def cancellations(self) -> list[tuple[SagaId, str]]:
         return await self._inner.cancellations()
+
+    def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        return self._inner.due(page)
+
+    async def next_due_s(self) -> float | None:
+        return await self._inner.next_due_s()
+
+    async def sagas(self, ids: Sequence[SagaId]) -> list[StoredSaga]:
+        return await self._inner.sagas(ids)
+
+    async def signals(self, after: int, page: int) -> list[StoredSignal]:
+        return await self._inner.signals(after, page)
 
     async def run(self) -> None:
         await self._inner.run()
@@ -265,7 +284,7 @@ def _verdict(turn: Turn, invocation: Invocation) -> Outcome:
 
 def _leader(stage: Stage, witness: _Witness, case: Case) -> Awaitable[None]:
     world = witness.world
-    clocks = Clocks(stage.clock.now, stage.clock.now_s, lambda: 0.5)
+    clocks = Clocks(stage.clock.now_s, lambda: 0.5)
     means = Means(_Definitions(world.flow), _Participants(witness, case), SETTINGS, clocks, stage.metrics)
     world.victories += 1
     claim = Claim(0, f"replica-{world.victories}", "etcd-1", world.victories, "vacant")

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga
+from orchestrator.sagalog.port import Heard
 from orchestrator.simulation.participants import Rules
 
 from .cases import COMPENSATED, COMPLETED, Case, Rule, Turn
@@ -56,9 +57,9 @@ class ForgetfulLog(DatedLog):
         super().__init__(clock)  # type: ignore[arg-type]
         self.lost: DatedLog | None = None
 
-    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event]) -> int:
+    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> int:
         self.lost = super().fork()
-        return super().write(epoch, saga, events)
+        return super().write(epoch, saga, events, heard)
 
     def fork(self) -> Self:
         if self.lost is None:
@@ -86,9 +87,9 @@ def test_a_log_without_a_fence_takes_rows_of_the_dead_leader() -> None:
 class UnstoredLog(DatedLog):
     """Loses the saga's row behind its steps: the state is not what the events say."""
 
-    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event]) -> int:
+    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> int:
         before = self.rows[SAGA].state
-        fresh = super().write(epoch, saga, events)
+        fresh = super().write(epoch, saga, events, heard)
         if saga.state.terminal:
             self.rows[SAGA].state = before
         return fresh

@@ -23,8 +23,9 @@ from orchestrator.audit.evidence import (
 from orchestrator.audit.judge import Verdict, judge
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
-from orchestrator.sagalog.memory import MemorySagaLog, Row
-from orchestrator.sagalog.port import Claim, StoredSaga
+from orchestrator.sagalog.memory import MemorySagaLog
+from orchestrator.sagalog.memory_rows import Row
+from orchestrator.sagalog.port import Claim, Heard, StoredSaga
 from orchestrator.simulation.participants import Rules, Shop
 
 from .flows import Flow
@@ -77,8 +78,8 @@ class DatedLog(MemorySagaLog):
             self.raises.append((claim, epoch, self.clock.now_s()))
         return epoch
 
-    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event]) -> int:
-        fresh = super().write(epoch, saga, events)
+    def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> int:
+        fresh = super().write(epoch, saga, events, heard)
         self.dates += [self.clock.now_s()] * fresh
         return fresh
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -342,5 +341,5 @@ async def api_world(dsn: str, leadership: Leadership | None = None) -> AsyncIter
 def a_leader(settings: LogSettings, registry: Registry, participants: ObedientParticipants, metrics: Metrics) -> Leader:
     """A leader that waits to be told to lead."""
     bounds = LeaderSettings(shard=0, sagas_max=1000, recovery_page=100, poll_interval_s=0.2)
-    clocks = Clocks(lambda: datetime.now(UTC), lambda: time.clock_gettime(time.CLOCK_BOOTTIME), random.random)
+    clocks = Clocks(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), random.random)
     return Leader(PostgresSagaLog(settings, metrics), Means(registry, participants, bounds, clocks, metrics))

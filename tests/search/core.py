@@ -133,17 +133,27 @@ class Core:
 
 
 # Every field of a saga stands in one of these: compared, only written and so cleared, or the same in a whole search.
-COMPARED = ("state", "cursor", "executed", "to_compensate", "compensated", "uncompensated")
+COMPARED = (
+    "state",
+    "open",
+    "executed",
+    "skipped",
+    "to_compensate",
+    "compensated",
+    "uncompensated",
+    "paused",
+    "parked_from",
+)
 CLEARED: dict[str, object] = {"sequence": 0, "results": (), "failure": None, "cancel_reason": None}
-CONSTANT = ("id", "definition", "input", "labels", "created_at")
+CONSTANT = ("id", "definition", "input", "labels", "created_at", "starts_at")
 
 _compared = attrgetter(*COMPARED)
 
 
 def normal(saga: Saga) -> Saga:
     """The saga without what the core only writes."""
-    cursor = None if saga.cursor is None else replace(saga.cursor, attempt=1)
-    return replace(saga, cursor=cursor, **CLEARED)  # type: ignore[arg-type]
+    cursors = tuple(replace(cursor, attempt=1) for cursor in saga.open)
+    return replace(saga, open=cursors, **CLEARED)  # type: ignore[arg-type]
 
 
 def saga_key(saga: Saga) -> object:

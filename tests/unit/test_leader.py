@@ -21,7 +21,8 @@ from orchestrator.errors import Fenced, NotFound, Resign
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.model import Epoch, Kind, Saga, SagaId, SagaState
-from orchestrator.sagalog.memory import MemorySagaLog, Row
+from orchestrator.sagalog.memory import MemorySagaLog
+from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import Claim
 from orchestrator.telemetry import Metrics
 
@@ -98,7 +99,7 @@ def store() -> MemorySagaLog:
 
 def leader(store: MemorySagaLog, participants: Participants, sagas_max: int = 100) -> Leader:
     settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=10, poll_interval_s=0.05)
-    clocks = Clocks(lambda: datetime.now(UTC), time.monotonic, lambda: 0.5)
+    clocks = Clocks(time.monotonic, lambda: 0.5)
     return Leader(store, Means(Definitions(), participants, settings, clocks, Metrics("test", "r1")))
 
 
@@ -207,7 +208,7 @@ async def test_a_lease_in_doubt_makes_the_fence_vouch_before_each_call(store: Me
         await original()
 
     term_log.prove = count  # type: ignore[method-assign]
-    surroundings = Surroundings(lambda: datetime.now(UTC), lambda: 0.5, lambda: False, lambda: None, lambda _: None)
+    surroundings = Surroundings(lambda: 0.5, lambda: False, lambda: None, lambda _: None)
     driver = Driver(0, term_log, Participants(succeed), surroundings, Metrics("test", "r1"))
     row = stored(1)
     store.insert(row)

@@ -81,7 +81,7 @@ def test_a_step_without_compensation_is_passed_over() -> None:
 def test_an_unknown_outcome_is_retried_under_a_new_intent() -> None:
     saga, events = decide(after(new_saga(), Ready()), LOST, moment())
     assert statuses(events) == [("retrying", 1)]
-    assert next_command(saga, EPOCH) == Wait(NOW + timedelta(seconds=1))
+    assert next_command(saga, EPOCH) == Wait(NOW + timedelta(seconds=1), 1)
     saga, events = decide(saga, Ready(), moment())
     assert statuses(events) == [("executing", 1)]
     assert next_command(saga, EPOCH) == Call(1, Kind.ACTION, 2)
@@ -117,7 +117,7 @@ def test_a_new_epoch_writes_the_intent_again_and_spends_no_retry() -> None:
 
 def test_a_wait_survives_a_new_epoch() -> None:
     saga = after(new_saga(), Ready(), LOST)
-    assert next_command(saga, Epoch(EPOCH + 1)) == Wait(NOW + timedelta(seconds=1))
+    assert next_command(saga, Epoch(EPOCH + 1)) == Wait(NOW + timedelta(seconds=1), 1)
 
 
 @pytest.mark.parametrize("outcome", [NO, LOST])

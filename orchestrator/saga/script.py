@@ -1,0 +1,78 @@
+"""What a decision is written into: its events, and the saga evolved behind each of them.
+
+Pure: values in, values out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from orchestrator.saga.backoff import RetryPolicy
+from orchestrator.saga.events import Event, Status
+from orchestrator.saga.evolve import evolve
+from orchestrator.saga.model import Cursor, Epoch, Saga
+from orchestrator.saga.progress import turnable
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the pure core may not find out for itself. `chance` is uniform in [0, 1)."""
+
+    epoch: Epoch
+    now: datetime
+    chance: float
+
+    def after(self, seconds: float) -> datetime:
+        """The time `seconds` from now."""
+        return self.now + timedelta(seconds=seconds)
+
+
+class Script:
+    """Collects events and keeps the saga evolved behind each, so that every rule sees the present state.
+
+    `due` are the steps whose next attempt may begin now.
+    """
+
+    __slots__ = ("cancel_reason", "due", "events", "moment", "saga")
+
+    def __init__(self, saga: Saga, moment: Moment, cancel_reason: str | None = None) -> None:
+        self.saga = saga
+        self.moment = moment
+        self.cancel_reason = cancel_reason
+        self.due: set[int] = set()
+        self.events: list[Event] = []
+
+    def add(self, status: Status, cursor: Cursor | None = None, **fields: object) -> None:
+        """One more event; of the step and attempt of `cursor`, if it is given."""
+        if cursor is not None:
+            fields.setdefault("position", cursor.position)
+            fields.setdefault("attempt", cursor.attempt)
+        event = Event(self.saga.sequence + 1, status, self.moment.epoch, **fields)  # type: ignore[arg-type]
+        self.saga = evolve(self.saga, event)
+        self.events.append(event)
+
+    @property
+    def turn_back_wanted(self) -> bool:
+        """Whether somebody, or the deadline, wants the saga undone, and it can be."""
+        if not turnable(self.saga):
+            return False
+        deadline = self.saga.deadline
+        return self.cancel_reason is not None or (deadline is not None and self.moment.now >= deadline)
+
+    def limit(self, within_s: float | None) -> datetime | None:
+        """When something that begins now and may take `within_s` seconds must be over."""
+        return None if within_s is None else self.moment.after(within_s)
+
+    def next_attempt_at(self, cursor: Cursor, policy: RetryPolicy) -> datetime | None:
+        """When to try again after one more failure; None when the attempts, or the time for them, are used up."""
+        if policy.exhausted(cursor.failures + 1):
+            return None
+        retry_at = self.moment.after(policy.delay_s(cursor.failures + 1, self.moment.chance))
+        if cursor.limit_at is not None and retry_at > cursor.limit_at:
+            return None
+        return retry_at
+
+    def over(self, cursor: Cursor) -> bool:
+        """Whether the time for all attempts of the step is used up."""
+        return cursor.limit_at is not None and self.moment.now >= cursor.limit_at

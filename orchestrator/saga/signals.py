@@ -1,0 +1,234 @@
+"""What others tell a saga while it is under way: answers of participants, approvals, and operators' orders.
+
+Every replica takes signals and stores them; the leader heeds them in the order in which they were stored. One that
+cannot be heeded is answered with the reason, and changes nothing.
+
+Pure: values and rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.saga import acting
+from orchestrator.saga.commands import Refused, Succeeded
+from orchestrator.saga.definition import Step, Work
+from orchestrator.saga.events import Event, Order, Status
+from orchestrator.saga.machine import proceed
+from orchestrator.saga.model import Cursor, Json, Kind, Phase, Saga, SagaState
+from orchestrator.saga.progress import ready
+from orchestrator.saga.script import Moment, Script
+
+
+class Verb(StrEnum):
+    """What a signal says."""
+
+    COMPLETE = "complete"  # A participant that answers later has done it.
+    FAIL = "fail"  # It has refused it, or could not do it.
+    HEARTBEAT = "heartbeat"  # It is still at it.
+    APPROVE = "approve"
+    REJECT = "reject"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    SKIP = "skip"
+    RESOLVE = "resolve"
+    FORCE = "force"
+
+
+# Orders that replace what a participant would have to say: nobody gives them without showing why.
+NEEDS_EVIDENCE = frozenset({Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
+
+# Orders that take a parked saga up again.
+REOPENING = frozenset({Verb.RETRY, Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal. `id` is its place in the order in which signals were stored; `step` is empty for the whole saga."""
+
+    id: int
+    verb: Verb
+    step: str = ""
+    result: Json | None = None
+    code: str = ""
+    message: str = ""
+    order: Order | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heeded:
+    """What a signal has led to: the saga after it, the events, and why it was refused, if it was."""
+
+    saga: Saga
+    events: tuple[Event, ...] = ()
+    refusal: str = ""
+
+
+class _Refusal(Exception):
+    """The signal cannot be heeded, and why."""
+
+
+def heed(saga: Saga, signal: Signal, moment: Moment, cancel_reason: str | None = None) -> Heeded | None:
+    """What follows from a signal; None while that cannot be said, because a call of its step is under way."""
+    script = Script(saga, moment, cancel_reason)
+    try:
+        if saga.state.terminal and not (saga.state is SagaState.FAILED and signal.verb in REOPENING):
+            raise _Refusal(f"the saga is {saga.state}")
+        if signal.verb in NEEDS_EVIDENCE and not (signal.order and signal.order.reason and signal.order.evidence):
+            raise _Refusal(f"{signal.verb} needs a reason and evidence")
+        position = _position(saga, signal)
+        cursor = saga.at(position)
+        under_way = cursor is not None and cursor.phase is Phase.INTENDED and cursor.intent_epoch == moment.epoch
+        if under_way and saga.state is not SagaState.FAILED:
+            return None
+        _HEED[signal.verb](script, signal, position, cursor)
+    except _Refusal as refusal:
+        return Heeded(saga, (), str(refusal))
+    if not script.saga.state.terminal:
+        proceed(script)
+    return Heeded(script.saga, tuple(script.events))
+
+
+def _position(saga: Saga, signal: Signal) -> int:
+    """The position of the step that a signal names; 0 when it names none."""
+    if not signal.step:
+        return 0
+    for number, step in enumerate(saga.definition.steps, start=1):
+        if step.name == signal.step:
+            return number
+    known = ", ".join(step.name for step in saga.definition.steps)
+    raise _Refusal(f"the saga has no step {signal.step!r}; it has {known}")
+
+
+# Answers.
+
+
+def _answerable(script: Script, position: int, cursor: Cursor | None) -> Cursor:
+    """The cursor of a step that waits for the answer of its participant."""
+    saga = script.saga
+    step = _step(saga, position)
+    if step.work is not Work.CALL or not step.answers_later:
+        raise _Refusal(f"step {step.name} does not answer later")
+    if position in saga.executed:
+        raise _Refusal(f"step {step.name} was completed before")
+    if cursor is None or cursor.kind is not Kind.ACTION:
+        gone = position in (*saga.to_compensate, *saga.compensated, *saga.uncompensated)
+        raise _Refusal(f"step {step.name} {'is being undone' if gone or cursor else 'does not wait for an answer'}")
+    return cursor
+
+
+def _complete(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    acting.decide(script, _answerable(script, position, cursor), Succeeded(signal.result or {}))
+
+
+def _fail(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    outcome = Refused(signal.code or "FAILED_PRECONDITION", signal.message)
+    acting.decide(script, _answerable(script, position, cursor), outcome)
+
+
+def _heartbeat(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    cursor = _answerable(script, position, cursor)
+    step = _step(script.saga, position)
+    if step.heartbeat_s is None or cursor.phase is not Phase.WAITING:
+        return
+    times = [time for time in (cursor.limit_at, script.limit(step.heartbeat_s)) if time is not None]
+    script.add(Status.WAITING, cursor, retry_at=min(times))
+
+
+def _approval(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> Cursor:
+    step = _step(script.saga, position)
+    if step.work is not Work.APPROVAL:
+        raise _Refusal(f"step {step.name} asks for no approval")
+    if cursor is None:
+        done = "was approved before" if position in script.saga.executed else "does not wait for an approval"
+        raise _Refusal(f"step {step.name} {done}")
+    return cursor
+
+
+def _approve(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    waiting = _approval(script, signal, position, cursor)
+    result = {"approved_by": signal.order.by if signal.order else "", **(signal.result or {})}
+    script.add(Status.COMPLETED, waiting, result=result, order=signal.order)
+
+
+def _reject(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    waiting = _approval(script, signal, position, cursor)
+    reason = signal.order.reason if signal.order else ""
+    acting.rejected(script, waiting, reason, signal.order)
+
+
+# Orders.
+
+
+def _pause(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    if script.saga.paused:
+        raise _Refusal("the saga is paused already")
+    script.add(Status.PAUSED, order=signal.order)
+
+
+def _resume(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    if not script.saga.paused:
+        raise _Refusal("the saga is not paused")
+    script.add(Status.RESUMED, order=signal.order)
+
+
+def _retry(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    saga = script.saga
+    waits = [c for c in saga.open if c.phase is Phase.BACKOFF and position in (0, c.position)]
+    if saga.state is not SagaState.FAILED and not waits:
+        raise _Refusal("nothing waits for its next attempt")
+    script.add(Status.RETRIED, position=position, order=signal.order)
+
+
+def _skip(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    _must_act(script.saga, position, cursor, "skipped")
+    script.add(Status.SKIPPED, position=position, order=signal.order)
+
+
+def _force(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    _must_act(script.saga, position, cursor, "forced")
+    script.add(Status.FORCED, position=position, result=signal.result or {}, order=signal.order)
+
+
+def _must_act(saga: Saga, position: int, cursor: Cursor | None, what: str) -> None:
+    """Refuse unless the action of the step is what the saga is at, or comes to next."""
+    step = _step(saga, position)
+    forward = saga.parked_from if saga.state is SagaState.FAILED else saga.state
+    if forward not in (SagaState.PENDING, SagaState.RUNNING):
+        raise _Refusal(f"the saga turns back: no action of it can be {what}")
+    if position in (*saga.executed, *saga.skipped):
+        raise _Refusal(f"step {step.name} has ended before")
+    if cursor is None and saga.state is not SagaState.FAILED and position not in ready(saga):
+        raise _Refusal(f"step {step.name} has not begun")
+
+
+def _resolve(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    saga = script.saga
+    step = _step(saga, position)
+    if position not in (*saga.to_compensate, *saga.uncompensated):
+        raise _Refusal(f"step {step.name} has nothing to compensate")
+    script.add(Status.RESOLVED, position=position, order=signal.order)
+
+
+def _step(saga: Saga, position: int) -> Step:
+    if position == 0:
+        raise _Refusal("the signal names no step")
+    return saga.definition.step(position)
+
+
+_HEED: dict[Verb, Callable[[Script, Signal, int, Cursor | None], None]] = {
+    Verb.COMPLETE: _complete,
+    Verb.FAIL: _fail,
+    Verb.HEARTBEAT: _heartbeat,
+    Verb.APPROVE: _approve,
+    Verb.REJECT: _reject,
+    Verb.PAUSE: _pause,
+    Verb.RESUME: _resume,
+    Verb.RETRY: _retry,
+    Verb.SKIP: _skip,
+    Verb.RESOLVE: _resolve,
+    Verb.FORCE: _force,
+}

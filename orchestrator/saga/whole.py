@@ -1,0 +1,124 @@
+"""What an event changes in a saga as a whole: it turns back, is parked, paused, resumed, or taken up again.
+
+Pure: values only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.errors import CorruptLog
+from orchestrator.saga.definition import Work
+from orchestrator.saga.events import Event, Status
+from orchestrator.saga.model import Cursor, Epoch, Failure, Phase, Saga, SagaState
+from orchestrator.saga.progress import committed
+
+# No leader has this epoch: an intent under it must be written again.
+NO_EPOCH = Epoch(0)
+
+
+def after(saga: Saga, event: Event, **changes: Any) -> Saga:
+    """The saga behind `event`, with these changes."""
+    return replace(saga, sequence=event.sequence, **changes)
+
+
+def corrupt(event: Event, why: str) -> CorruptLog:
+    """The error for a row that cannot follow what the saga has seen."""
+    return CorruptLog(f"row {event.sequence} ({event.status}) of step {event.position} {why}")
+
+
+def doubtful(cursor: Cursor) -> bool:
+    """Whether an attempt may have taken effect although nobody knows."""
+    return cursor.doubtful or (cursor.phase is Phase.INTENDED and cursor.intent_epoch != NO_EPOCH)
+
+
+def cancelled(saga: Saga, event: Event) -> Saga:
+    if saga.state is SagaState.COMPENSATING:
+        raise CorruptLog(f"row {event.sequence} cancels a saga that already compensates")
+    if committed(saga):
+        raise CorruptLog(f"row {event.sequence} ({event.status}) turns back a saga that is past its pivot")
+    reason = event.message or "cancelled"
+    if event.status is Status.CANCELLED:
+        return turn_back(replace(saga, cancel_reason=reason), event, Failure("", "CANCELLED", reason), also=())
+    return turn_back(saga, event, Failure("", "DEADLINE_EXCEEDED", reason), also=())
+
+
+def turn_back(saga: Saga, event: Event, failure: Failure, also: tuple[int, ...]) -> Saga:
+    """Begin to undo what was executed, the steps in `also`, and what may yet turn out to have taken effect.
+
+    A call that is under way under this very epoch is waited for. What was intended under an older one, tried before
+    without a clear answer, or accepted, may have taken effect: it is undone.
+    """
+    under_way = tuple(c for c in saga.open if c.phase is Phase.INTENDED and c.intent_epoch == event.epoch)
+    perhaps = tuple(c.position for c in saga.open if c not in under_way and _perhaps_done(saga, c))
+    stack = tuple(p for p in (*saga.executed, *also, *perhaps) if saga.definition.step(p).undoable)
+    return after(
+        saga, event, state=SagaState.COMPENSATING, open=under_way, failure=failure, to_compensate=stack, paused=False
+    )
+
+
+def _perhaps_done(saga: Saga, cursor: Cursor) -> bool:
+    if saga.definition.step(cursor.position).work in (Work.APPROVAL, Work.DELAY):
+        return False
+    return doubtful(cursor) or cursor.phase is Phase.WAITING
+
+
+def parked(saga: Saga, event: Event) -> Saga:
+    name = saga.definition.step(event.position).name if event.position else saga.current_step or ""
+    failure = Failure(name, event.code or "PARKED", event.message or "")
+    if saga.failure is not None and event.position == 0:
+        failure = saga.failure
+    return after(saga, event, state=SagaState.FAILED, failure=failure, parked_from=saga.state)
+
+
+def paused(saga: Saga, event: Event) -> Saga:
+    if saga.paused:
+        raise CorruptLog(f"row {event.sequence} pauses a saga that is paused")
+    return after(saga, event, paused=True)
+
+
+def resumed(saga: Saga, event: Event) -> Saga:
+    if not saga.paused:
+        raise CorruptLog(f"row {event.sequence} resumes a saga that is not paused")
+    return after(saga, event, paused=False)
+
+
+def retried(saga: Saga, event: Event) -> Saga:
+    """No step waits for its next attempt any longer; with a parked saga, every budget is new."""
+    parked = saga.state is SagaState.FAILED
+    saga = reopened(saga)
+    fresh = tuple(_at_once(cursor, parked) if _wants(cursor, event, parked) else cursor for cursor in saga.open)
+    again = (*saga.to_compensate, *reversed(saga.uncompensated)) if parked else saga.to_compensate
+    left = () if parked else saga.uncompensated
+    return after(saga, event, open=fresh, to_compensate=again, uncompensated=left)
+
+
+def _wants(cursor: Cursor, event: Event, parked: bool) -> bool:
+    if event.position not in (0, cursor.position):
+        return False
+    return parked or cursor.phase is Phase.BACKOFF
+
+
+def _at_once(cursor: Cursor, parked: bool) -> Cursor:
+    return replace(
+        cursor,
+        failures=0 if parked else cursor.failures,
+        limit_at=None if parked else cursor.limit_at,
+        doubtful=doubtful(cursor) or cursor.phase is Phase.WAITING,
+        intent_epoch=NO_EPOCH,
+        phase=Phase.INTENDED,
+        retry_at=None,
+    )
+
+
+def reopened(saga: Saga) -> Saga:
+    """A parked saga, back in the state in which it was parked; any other one as it is."""
+    if saga.state is not SagaState.FAILED:
+        return saga
+    return replace(saga, state=saga.parked_from or SagaState.COMPENSATING, parked_from=None)
+
+
+def failure_of(saga: Saga, event: Event) -> Failure:
+    name = saga.definition.step(event.position).name
+    return Failure(name, event.code or "UNKNOWN", event.message or "")
