@@ -23,6 +23,7 @@ from orchestrator.dashboard.readiness import Readiness
 from orchestrator.driving.folder import apply_folder
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
 from orchestrator.driving.leader import Leader
+from orchestrator.driving.outages import Outages
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
@@ -77,7 +78,7 @@ class Replica:
         self._watcher = Watcher(self._reader)
         means = Means(
             self._registry,
-            self._participants,
+            Outages(self._participants, boottime_s, random.random, metrics),
             _leader_settings(settings),
             clocks,
             metrics,

@@ -73,6 +73,12 @@ class Metrics:
         self.calls_in_flight = Gauge(
             "baton_calls_in_flight", "Calls under way to a participant.", ["participant"], registry=registry
         )
+        self.breaker_open = Gauge(
+            "baton_breaker_open",
+            "1 while a participant is not to be reached and its sagas are held.",
+            ["participant"],
+            registry=registry,
+        )
         self.steps = Counter(
             "baton_steps",
             "Attempts of steps by outcome.",

@@ -187,7 +187,7 @@ def _give_up(
 
 def _held(script: Script, cursor: Cursor, step: Step, outcome: Held) -> None:
     over = script.over(cursor) or script.turn_back_wanted or script.saga.state is SagaState.COMPENSATING
-    if over:
+    if over or (outcome.called and _final(script, step, Unknown(outcome.code, outcome.message))):
         verdict = Unknown if outcome.called else Refused
         _give_up(script, cursor, step, verdict(outcome.code, outcome.message))
         return
