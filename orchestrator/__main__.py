@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import cluster, definition, demo, drill, replica, saga, simulate, soak
+from orchestrator.cli import cluster, definition, demo, drill, orders, replica, saga, simulate, soak
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.migrate import migrate
 
@@ -17,6 +17,9 @@ app = typer.Typer(
 app.add_typer(saga.app, name="saga")
 app.add_typer(definition.app, name="definition")
 app.add_typer(cluster.app, name="cluster")
+orders.add_to(saga.app)
+app.command("parked")(orders.parked)
+app.command("approvals")(orders.approvals)
 app.command("migrate")(migrate)
 app.command("failpoints")(failpoints)
 replica.register(app)

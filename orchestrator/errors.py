@@ -70,5 +70,9 @@ class Conflict(BatonError):
     """The request id has already been used with another body."""
 
 
+class AlreadyTold(BatonError):
+    """Somebody has said the same before, and that has not been heeded yet."""
+
+
 class WrongState(BatonError):
     """What the caller asks for is not possible in the state that the saga, or the cluster, is in."""

@@ -37,6 +37,7 @@ from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
+from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.term import boottime_s
 from orchestrator.telemetry import Metrics
 
@@ -88,7 +89,15 @@ class Replica:
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
         self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
         self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
-        parts = ApiParts(self._registry, self._intake, self._reader, self._definitions, self._leadership, self._watcher)
+        parts = ApiParts(
+            self._registry,
+            self._intake,
+            self._reader,
+            SignalBox(self._pool),
+            self._definitions,
+            self._leadership,
+            self._watcher,
+        )
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
         self._census = Census(self._reader.counts)

@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from orchestrator.errors import (
+    AlreadyTold,
     BatonError,
     Conflict,
     FieldViolation,
@@ -62,6 +63,7 @@ _KINDS: tuple[tuple[type[BatonError], grpc.StatusCode, str], ...] = (
     (Rejected, grpc.StatusCode.INVALID_ARGUMENT, "INVALID"),
     (NotFound, grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
     (Conflict, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
+    (AlreadyTold, grpc.StatusCode.ALREADY_EXISTS, "ALREADY_TOLD"),
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE"),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (LogUnavailable, grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),

@@ -15,14 +15,23 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 from orchestrator.api.cluster_service import ClusterService
 from orchestrator.api.definition_service import DefinitionService
 from orchestrator.api.doorway import Doorway
+from orchestrator.api.operation_service import OperationService
 from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
+from orchestrator.api.signalling import SignalBox, Signalling
 from orchestrator.api.starts import Starts
+from orchestrator.api.step_service import StepService
 from orchestrator.api.watcher import Watcher
 from orchestrator.errors import BatonError
-from orchestrator.pb.baton.v1 import cluster_pb2_grpc, saga_pb2_grpc
+from orchestrator.pb.baton.v1 import cluster_pb2_grpc, operations_pb2_grpc, saga_pb2_grpc, steps_pb2_grpc
 
-_SERVICES = ("baton.v1.SagaService", "baton.v1.DefinitionService", "baton.v1.ClusterService")
+_SERVICES = (
+    "baton.v1.SagaService",
+    "baton.v1.DefinitionService",
+    "baton.v1.ClusterService",
+    "baton.v1.StepService",
+    "baton.v1.OperationService",
+)
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 # More calls at once are refused with RESOURCE_EXHAUSTED: most of them wait for sagas, and cost memory alone.
@@ -51,6 +60,7 @@ class ApiParts:
     registry: Registry
     intake: Intake
     reader: SagaReader
+    signal_box: SignalBox
     definitions: Definitions
     leadership: Leadership
     watcher: Watcher
@@ -69,12 +79,17 @@ class ApiServer:
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
         starts = Starts(parts.registry, parts.intake, settings.input_bytes_max)
-        sagas = SagaService(starts, parts.reader, parts.watcher, settings.message_bytes_max)
+        signalling = Signalling(parts.signal_box, parts.reader, parts.registry)
+        sagas = SagaService(starts, parts.reader, parts.watcher, signalling, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)
         saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
         saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(cluster, self._server)
+        steps = StepService(signalling, parts.signal_box, parts.registry, parts.definitions)
+        steps_pb2_grpc.add_StepServiceServicer_to_server(steps, self._server)
+        operations = OperationService(signalling, parts.signal_box, parts.reader)
+        operations_pb2_grpc.add_OperationServiceServicer_to_server(operations, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
@@ -36,6 +37,7 @@ class AskedStart:
     input_json: str
     labels: dict[str, str]
     request_id: str
+    start_at: datetime | None = None
 
 
 class Starts:
@@ -111,7 +113,8 @@ def _new(asked: AskedStart, version: int, value: Json) -> NewSaga:
         labels_json=orjson.dumps(asked.labels).decode() if asked.labels else "{}",
         request_id=asked.request_id,
         # By the version that was asked for: repeated after a newer version was applied, it is the same request.
-        request_hash=request_hash(asked.definition, asked.version, value, asked.labels),
+        request_hash=request_hash(asked.definition, asked.version, value, asked.labels, asked.start_at),
+        start_at=asked.start_at,
     )
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
-from orchestrator.cli.calls import Calls, Method, retried
+from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
 from orchestrator.cli.route import Backoff, Route
 from orchestrator.pb.baton.v1 import cluster_pb2, cluster_pb2_grpc, saga_pb2, saga_pb2_grpc
@@ -81,10 +83,13 @@ class Client:
         version: int = 0,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        start_at: datetime | None = None,
         deadline_s: float | None = None,
     ) -> saga_pb2.StartSagaResponse:
         """Start a saga; it is durable when this returns. One `request_id` starts one saga, however often it is sent."""
         request = _start_request(definition, input_json, version, labels, request_id)
+        if start_at is not None:
+            request.start_at.FromDatetime(start_at.astimezone(UTC))
         return await self._calls.unary(_START, request, deadline_s or self.deadline_s)
 
     async def run_saga(
@@ -204,6 +209,10 @@ class Client:
     async def step_down(self, reason: str) -> cluster_pb2.StepDownResponse:
         """Ask the leader, wherever it is, to hand over. Not repeated when it is unknown whether it did."""
         return await self._calls.unary(_STEP_DOWN, cluster_pb2.StepDownRequest(reason=reason), self.deadline_s)
+
+    async def ask(self, method: Method[Answer], request: Message) -> Answer:
+        """The answer of any method."""
+        return await self._calls.unary(method, request, self.deadline_s)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -36,6 +36,7 @@ from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
+from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import inventory_pb2, payment_pb2
 
@@ -239,7 +240,7 @@ async def serving(
     intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
     watcher = Watcher(reader)
     leadership = leadership or Leadership()
-    parts = ApiParts(registry, intake, reader, definitions, leadership, watcher)
+    parts = ApiParts(registry, intake, reader, SignalBox(pool), definitions, leadership, watcher)
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
     running = [asyncio.create_task(intake.run()), asyncio.create_task(watcher.run())]
     try:
