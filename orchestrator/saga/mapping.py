@@ -55,8 +55,12 @@ class Leaf:
     roots: frozenset[str]
     results: frozenset[str]
     optional_without: str | None
-    # The results that may be missing, since the expression gives a value all the same.
+    # The results that may be missing, since the expression gives a value all the same; and those without which it
+    # cannot even be evaluated.
     tolerates: frozenset[str] = frozenset()
+    breaks: frozenset[str] = frozenset()
+    # Every path that it reads, as far as it is plain.
+    reads: tuple[tuple[str, ...], ...] = ()
 
     @property
     def shown(self) -> str:
@@ -238,10 +242,19 @@ def _leaf(
     plain = syntax_tree.plain_path(syntax)
     search = compiled.search if plain is None else syntax_tree.getter(plain)
     roots = frozenset(path[0] for path in paths)
-    tolerates = frozenset(
-        step for step in read if not (syntax_tree.lacks(syntax, step) or syntax_tree.fails(syntax, step))
+    breaks = frozenset(step for step in read if syntax_tree.fails(syntax, step))
+    return Leaf(
+        field=field,
+        expression=expression,
+        search=search,
+        path=plain,
+        roots=roots,
+        results=read,
+        optional_without=own if own in read else None,
+        tolerates=frozenset(step for step in read - breaks if not syntax_tree.lacks(syntax, step)),
+        breaks=breaks,
+        reads=tuple(paths),
     )
-    return Leaf(field, expression, search, plain, roots, read, own if own in read else None, tolerates)
 
 
 def _parsed(expression: str) -> ParsedResult:

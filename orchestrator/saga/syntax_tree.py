@@ -12,9 +12,9 @@ from typing import Any
 
 def root_paths(node: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     """Every path that the expression reads from the root of its context, as far as it is plain."""
-    plain = plain_path(node)
-    if plain is not None:
-        yield plain
+    beginning = _beginning(node)
+    if beginning:
+        yield beginning
         return
     children = node.get("children", [])
     match node["type"]:
@@ -32,9 +32,9 @@ def root_paths(node: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def lacks(node: dict[str, Any], step: str) -> bool:
     """Whether the expression may give nothing because the result of `step` is missing."""
-    plain = plain_path(node)
-    if plain is not None:
-        return plain[:2] == ("results", step)
+    beginning = _beginning(node)
+    if beginning:
+        return beginning[:2] == ("results", step)
     children = [child for child in node.get("children", []) if isinstance(child, dict)]
     match node["type"], node.get("value"):
         case ("literal", None):
@@ -82,6 +82,24 @@ def plain_path(node: dict[str, Any]) -> tuple[str, ...] | None:
             return None
         parts += part
     return parts
+
+
+def _beginning(node: dict[str, Any]) -> tuple[str, ...]:
+    """The names with which a path begins, up to the first part of it that is no name; none if it is no path."""
+    match node["type"]:
+        case "field":
+            return (node["value"],)
+        case "index_expression":
+            return _beginning(node["children"][0])
+        case "subexpression":
+            names: tuple[str, ...] = ()
+            for child in node["children"]:
+                names += _beginning(child)
+                if child["type"] != "field":
+                    break
+            return names
+        case _:
+            return ()
 
 
 def getter(path: tuple[str, ...]) -> Callable[[Any], Any]:
