@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -45,6 +46,9 @@ class CorruptLog(BatonError):
     """A saga's rows in the log cannot be understood. Park that saga with the reason; all others go on."""
 
 
+_LOCATED = re.compile(r"line ([0-9]{1,9})(?:, step (\w+))?: ")
+
+
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
     """One thing wrong with one field of what a caller sent. `field` is a path such as `steps[1].action.method`.
@@ -56,6 +60,14 @@ class FieldViolation:
     description: str
     line: int = 0
     step: str = ""
+
+    @classmethod
+    def of_located(cls, field: str, located: str) -> FieldViolation:
+        """The violation whose `located` this is."""
+        match = _LOCATED.match(located)
+        if match is None:
+            return cls(field, located)
+        return cls(field, located[match.end() :], int(match[1]), match[2] or "")
 
     @property
     def where(self) -> str:

@@ -9,10 +9,10 @@ import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from orchestrator.leadership.port import Member
-from orchestrator.pb.baton.v1 import cluster_pb2, saga_pb2
+from orchestrator.pb.baton.v1 import cluster_pb2, saga_pb2, versions_pb2
 from orchestrator.saga.model import Failure, SagaState
 from orchestrator.sagalog.port import StoredDefinition
-from orchestrator.sagalog.records import ListedDefinition, NewSaga, SagaRecord, Started, TransitionRecord
+from orchestrator.sagalog.records import ListedDefinition, NewSaga, Retirement, SagaRecord, Started, TransitionRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -110,6 +110,13 @@ def definition(stored: StoredDefinition | ListedDefinition) -> saga_pb2.Definiti
         yaml=stored.yaml if isinstance(stored, StoredDefinition) else "",
         content_hash=stored.content_hash,
         created_at=timestamp(stored.created_at),
+    )
+
+
+def retirement(record: Retirement) -> versions_pb2.Retirement:
+    """That a definition is retired."""
+    return versions_pb2.Retirement(
+        name=record.name, version=record.version, reason=record.reason, by=record.by, at=timestamp(record.at)
     )
 
 

@@ -18,11 +18,12 @@ from orchestrator.api.doorway import Doorway
 from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
 from orchestrator.api.starts import Starts
+from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
 from orchestrator.errors import BatonError
-from orchestrator.pb.baton.v1 import cluster_pb2_grpc, saga_pb2_grpc
+from orchestrator.pb.baton.v1 import cluster_pb2_grpc, saga_pb2_grpc, versions_pb2_grpc
 
-_SERVICES = ("baton.v1.SagaService", "baton.v1.DefinitionService", "baton.v1.ClusterService")
+_SERVICES = ("baton.v1.SagaService", "baton.v1.DefinitionService", "baton.v1.VersionService", "baton.v1.ClusterService")
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 # More calls at once are refused with RESOURCE_EXHAUSTED: most of them wait for sagas, and cost memory alone.
@@ -68,12 +69,14 @@ class ApiServer:
         self._server = grpc.aio.server(
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
-        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max)
+        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.definitions)
         sagas = SagaService(starts, parts.reader, parts.watcher, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
+        versions = VersionService(parts.registry, parts.definitions)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)
         saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
         saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)
+        versions_pb2_grpc.add_VersionServiceServicer_to_server(versions, self._server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(cluster, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)

@@ -134,6 +134,17 @@ class ListedDefinition:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """That no new sagas are started of a version of a definition; of every version where `version` is 0."""
+
+    name: str
+    version: int
+    reason: str
+    by: str
+    at: datetime
+
+
 def request_hash(definition: str, version_asked: int, input_: Json, labels: dict[str, str]) -> bytes:
     """What two starts with one request id must agree in: SHA-256 over their canonical JSON."""
     body = orjson.dumps([definition, version_asked, input_, labels], option=orjson.OPT_SORT_KEYS)
