@@ -69,15 +69,15 @@ def saga(record: SagaRecord) -> saga_pb2.Saga:
     )
 
 
-def started(new: NewSaga, stored: Started, labels: dict[str, str]) -> saga_pb2.Saga:
-    """A saga that has just been stored, without reading it again."""
+def started(new: NewSaga, stored: Started, labels: dict[str, str], input_json: str) -> saga_pb2.Saga:
+    """A saga that has just been stored, without reading it again; `input_json` is what may be shown of its input."""
     at = timestamp(stored.created_at)
     return saga_pb2.Saga(
         saga_id=str(stored.saga_id),
         definition=new.definition,
         version=new.version,
         state=saga_pb2.SAGA_STATE_PENDING,
-        input_json=new.input_json,
+        input_json=input_json,
         labels=labels,
         request_id=new.request_id or str(stored.saga_id),
         created_at=at,

@@ -18,6 +18,7 @@ from orchestrator.api.doorway import Doorway
 from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
 from orchestrator.api.starts import Starts
+from orchestrator.api.veil import Veils
 from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
 from orchestrator.errors import BatonError
@@ -70,7 +71,7 @@ class ApiServer:
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
         starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.definitions)
-        sagas = SagaService(starts, parts.reader, parts.watcher, settings.message_bytes_max)
+        sagas = SagaService(starts, parts.reader, parts.watcher, Veils(parts.registry), settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
         versions = VersionService(parts.registry, parts.definitions)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)
