@@ -150,10 +150,10 @@ class Reader:
         """Names of gRPC codes."""
         if value is None:
             return frozenset()
-        if not isinstance(value, list):
-            self.wrong(field, f"must be a list of gRPC codes such as [ABORTED], not {kind(value)}")
+        if not isinstance(value, list) or len(value) > len(CODES):
+            self.wrong(field, f"must be a list of gRPC codes such as [ABORTED], at most {len(CODES)}")
             return frozenset()
-        for index, code in enumerate(value[: len(CODES) + 1]):
+        for index, code in enumerate(value):
             if code not in CODES:
                 self.wrong(f"{field}[{index}]", f"{shown(code)} is none of {', '.join(CODES)}")
         return frozenset(code for code in value if isinstance(code, str) and code in CODES)

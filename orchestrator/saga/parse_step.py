@@ -109,7 +109,7 @@ def _reason(reader: Reader, fields: dict[str, Any], field: str) -> str:
 def _call(reader: Reader, fields: dict[str, Any], field: str, seat: Seat, step: Step) -> Step | None:
     service = reader.address(fields["service"], f"{field}.service") if "service" in fields else ""
     barrier = fields.get("barrier", True)
-    if barrier not in (True, "none"):
+    if barrier is not True and barrier != "none":
         reader.wrong(f"{field}.barrier", "must be left out, or say `none` for a participant that keeps no barrier")
     answer = fields.get("answer")
     if answer not in (None, "later"):
@@ -207,9 +207,9 @@ def _retry(
     if fields is None:
         return default, within_s
     retries = reader.whole(fields.get("retries"), f"{field}.retries", default.retries, 0, RETRIES_MAX)
-    if "attempts" in fields:
+    if fields.get("attempts") is not None:
         retries = reader.whole(fields["attempts"], f"{field}.attempts", 1, 1, RETRIES_MAX + 1) - 1
-        if "retries" in fields:
+        if fields.get("retries") is not None:
             reader.wrong(f"{field}.attempts", "counts the first attempt as well, `retries` does not; say one of them")
     if "within" in fields:
         if within_s is not None:
@@ -257,11 +257,11 @@ def _child(reader: Reader, fields: dict[str, Any], field: str, results: Collecti
         )
     where = f"{field}.saga"
     inner = reader.mapping(fields["saga"], where, {"definition", "version", "input"}, {"definition"}) or {}
-    name = inner.get("definition")
-    if name is not None:
-        name = reader.text(name, f"{where}.definition", DEFINITION_NAME, DEFINITION_NAME_RULE)
+    name = ""
+    if "definition" in inner:
+        name = reader.text(inner["definition"], f"{where}.definition", DEFINITION_NAME, DEFINITION_NAME_RULE)
     return Child(
-        definition=name or "",
+        definition=name,
         version=reader.whole(inner.get("version"), f"{where}.version", 0, 0, VERSION_MAX),
         input=_mapping(reader, inner.get("input", {}), f"{where}.input", results),
         undone=compensation != "none",

@@ -39,7 +39,7 @@ steps:
     after: [flight, hotel]
     when: input.total > `1000`
     within: 1d
-    approval: {question: Is it worth it?, roles: [boss]}
+    approval: {question: "Is it worth it?", roles: [boss]}
   - name: cool_down
     delay: {until: input.book_at}
   - name: charge
