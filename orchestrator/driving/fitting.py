@@ -113,6 +113,12 @@ def _unfit_tree(
             continue
         shape = _of_field(target)
         if isinstance(node, Leaf):
+            if node.optional_without is not None and target.is_required and node.optional_without not in node.tolerates:
+                yield FieldViolation(
+                    where,
+                    f"{message.full_name} requires it, but the result of {node.optional_without!r} is missing when "
+                    "nobody knows whether the action took effect; say what is used then",
+                )
             yield from _unfit_leaf(node, shape, (*path, name), codec, known)
         elif shape.kind is Kind.OBJECT and shape.message is not None:
             yield from _unfit_tree(node, shape.message, where, (*path, name), codec, known)
@@ -129,7 +135,7 @@ def _unfit_leaf(
     elif leaf.path is not None:
         source = _source(leaf.path, known)
         # A path that leads nowhere is told by unknown_results.
-        if isinstance(source, Shape) and (problem := _misfit(source, target, 0)):
+        if isinstance(source, Shape) and (problem := _misfit(source, target, 0)) is not None:
             yield FieldViolation(leaf.field, f"{leaf.shown} gives {source}, but the field is {target}{problem}")
 
 
@@ -150,8 +156,8 @@ def _literal_problem(leaf: Leaf, path: tuple[str, ...], codec: MethodCodec) -> s
 def _source(path: tuple[str, ...], known: Mapping[str, Shape]) -> Shape | str:
     """What a plain path gives, or why it gives nothing."""
     match path:
-        case ("saga", "labels", _):
-            return _TEXT
+        case ("saga", "labels", *names) if len(names) < 2:
+            return _TEXT if names else Shape(Kind.OBJECT)
         case ("saga", name) if name in _SAGA:
             return _SAGA[name]
         case ("results", step, *names) if step in known:
