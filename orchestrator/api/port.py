@@ -91,6 +91,9 @@ class Definitions(Protocol):
     async def retire(self, name: str, version: int, reason: str, by: str) -> tuple[Retirement, bool]:
         """Retire a version, or with 0 every version; returns what is in force and whether it was so before."""
 
+    async def started(self, request_id: str) -> bool:
+        """Whether a request id has started a saga already."""
+
     async def reinstate(self, name: str, version: int) -> bool:
         """Take a retirement back; False when there is none."""
 

@@ -24,12 +24,15 @@ class Retirements:
         self._fresh_until_s = float("-inf")
         self._asking: asyncio.Future[BatonError | None] | None = None
 
-    async def check(self, name: str, version: int) -> None:
-        """Raises WrongState when the version is retired, or all versions of the definition; and LogUnavailable."""
+    async def check(self, name: str, version: int, request_id: str) -> None:
+        """Raises WrongState when the version is retired, or all versions of the definition; and LogUnavailable.
+
+        A request id that has started a saga before passes: it starts nothing.
+        """
         if time.monotonic() >= self._fresh_until_s:
             await self._refresh()
         found = self._known.get((name, version)) or self._known.get((name, 0))
-        if found is not None:
+        if found is not None and not (request_id and await self._definitions.started(request_id)):
             which = f"version {version} of definition {name!r}" if found.version else f"definition {name!r}"
             raise WrongState(f"{which} was retired by {found.by}: {found.reason}; no new sagas of it are started")
 

@@ -72,7 +72,7 @@ class Starts:
         value = await saga_input(asked.input_json, self._input_bytes_max)
         compiled = await self._compiled(name, version)
         if self._retirements is not None:
-            await self._retirements.check(name, compiled.definition.version)
+            await self._retirements.check(name, compiled.definition.version, asked.request_id)
         if len(asked.input_json) <= LARGE_BYTES:
             complaints = compiled.check_input(value, asked.labels)
         else:

@@ -127,6 +127,7 @@ _STATEMENTS = (
     Effect("reader.insert_definition", Wire.POSTGRES, "Stores a version of a definition."),
     Effect("retirements.retirements", Wire.POSTGRES, "Reads which definitions are retired."),
     Effect("retirements.retire", Wire.POSTGRES, "Retires a definition, or a version of it."),
+    Effect("retirements.started", Wire.POSTGRES, "Asks whether a request id has started a saga already."),
     Effect("retirements.reinstate", Wire.POSTGRES, "Takes the retirement of a definition back."),
 )
 

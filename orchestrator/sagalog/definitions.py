@@ -43,6 +43,10 @@ class PostgresDefinitions:
         *retirement, existing = rows[0]
         return Retirement(*retirement), bool(existing)
 
+    async def started(self, request_id: str) -> bool:
+        """Whether a request id has started a saga already."""
+        return bool((await self._pool.fetch(_RETIREMENTS["started"], {"request_id": request_id}))[0][0])
+
     async def reinstate(self, name: str, version: int) -> bool:
         """Take a retirement back; False when there is none."""
         return bool(await self._pool.fetch(_RETIREMENTS["reinstate"], {"name": name, "version": version}))

@@ -20,6 +20,10 @@ SELECT name, version, reason, by, at, true
 FROM baton.retirement
 WHERE name = %(name)s AND version = %(version)s::integer;
 
+-- name: started
+-- Whether a request id has started a saga already: a repeated start is answered as it was, retired or not.
+SELECT EXISTS (SELECT FROM baton.saga WHERE request_id = %(request_id)s);
+
 -- name: reinstate
 DELETE FROM baton.retirement
 WHERE name = %(name)s AND version = %(version)s::integer

@@ -262,7 +262,7 @@ def test_versions_are_compared_retired_and_reinstated(served: Served, tmp_path: 
     assert (unknown.exit_code, "there is no version 9" in unknown.stderr) == (1, True)
 
     start = ("saga", "start", "cli-versions", "--input", json.dumps(INPUT))
-    running = served.json(*start)
+    running = served.json(*start, "--request-id", "cli-versions-1")
     retire = ("definition", "retire", "cli-versions", "2", "--reason", "it ships to the moon", "--by", "ada")
     assert served.json(*retire)["existing"] is False
     assert "was retired before, by ada" in served.baton(*retire).stdout
@@ -270,7 +270,8 @@ def test_versions_are_compared_retired_and_reinstated(served: Served, tmp_path: 
     assert refused.exit_code == 1
     assert "version 2 of definition 'cli-versions' was retired by ada: it ships to the moon" in refused.stderr
     assert served.json(*start, "--version", "1")["version"] == 1
-    # What has begun goes on.
+    # What has begun goes on, and whoever started it is answered as before.
+    assert served.json(*start, "--request-id", "cli-versions-1")["saga_id"] == running["saga_id"]
     assert served.json("saga", "get", running["saga_id"])["state"] == "PENDING"
 
     assert served.baton("definition", "retire", "cli-versions", "--reason", "no more").exit_code == 0
