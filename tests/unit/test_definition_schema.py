@@ -81,7 +81,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from(PLACES), VALUES, st.sampled_from(["replace", "remove", "add"]))
 def test_schema_and_parser_agree_on_every_changed_value(
     where: tuple[int, tuple[Any, ...]], value: Any, change: str
