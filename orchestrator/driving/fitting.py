@@ -17,7 +17,7 @@ from orchestrator.driving.codec import MethodCodec
 from orchestrator.driving.scalars import WrongType
 from orchestrator.errors import FieldViolation
 from orchestrator.saga.definition import Method
-from orchestrator.saga.mapping import Leaf, Tree
+from orchestrator.saga.mapping import Leaf, Tree, value_of
 
 _F = FieldDescriptor
 
@@ -141,7 +141,7 @@ def _unfit_leaf(
 
 def _literal_problem(leaf: Leaf, path: tuple[str, ...], codec: MethodCodec) -> str | None:
     """What is wrong with a literal: it is put into a request that has nothing else."""
-    value: Any = leaf.value({})
+    value: Any = value_of(leaf, {})
     if value is None:
         return "gives nothing"
     for name in reversed(path):

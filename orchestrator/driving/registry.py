@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from orchestrator.driving import trial
 from orchestrator.driving.codec import Descriptors, MethodCodec
 from orchestrator.driving.fitting import unfit, unknown_results
-from orchestrator.driving.scalars import WrongType
+from orchestrator.driving.trial import methods
 from orchestrator.errors import FieldViolation, NotFound, Rejected
-from orchestrator.saga.definition import Definition, Method, Step
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.lint import leaves, lint
-from orchestrator.saga.mapping import Leaf, PointsNowhere
 from orchestrator.saga.model import Json
 from orchestrator.saga.parse import locate, parse
 from orchestrator.sagalog.port import DefinitionStore, StoredDefinition
@@ -36,18 +36,7 @@ class Compiled:
 
     def check_input(self, value: Json, labels: dict[str, str]) -> tuple[FieldViolation, ...]:
         """What in a saga's input no step could use: every expression that reads the input alone is tried out."""
-        saga = {"id": "", "definition": self.definition.name, "version": self.definition.version, "labels": labels}
-        context = {"input": value, "results": {}, "saga": saga}
-        violations: list[FieldViolation] = []
-        for _, _, method in methods(self.definition):
-            try:
-                request = method.request.evaluate(context, input_alone=True)
-                self.codecs[method.path].encode(request)
-            except PointsNowhere as error:
-                violations.extend(error.violations)
-            except WrongType as error:
-                violations.append(FieldViolation(_source(method, error.field), error.description))
-        return tuple(dict.fromkeys(violations))
+        return trial.complaints(self.definition, self.codecs, value, labels)
 
 
 class Registry:
@@ -175,17 +164,6 @@ class Registry:
         return compiled
 
 
-def methods(definition: Definition) -> Iterator[tuple[str, Step, Method]]:
-    """Every method of a definition, with its step and the path of its field."""
-    for index, step in enumerate(definition.steps):
-        if step.action is not None:
-            yield f"steps[{index}].action", step, step.action
-        if step.status is not None:
-            yield f"steps[{index}].status", step, step.status
-        if step.compensation is not None:
-            yield f"steps[{index}].compensation", step, step.compensation.method
-
-
 def fitting_codecs(definition: Definition, descriptor_set: bytes) -> dict[str, MethodCodec]:
     """The codecs of all methods. Raises Rejected when one does not exist, or when a request does not fit it."""
     codecs, violations = _codecs(definition, descriptor_set)
@@ -216,13 +194,3 @@ def _codecs(definition: Definition, descriptor_set: bytes) -> tuple[dict[str, Me
         except KeyError as error:
             violations.append(FieldViolation(f"{field}.method", str(error.args[0])))
     return codecs, violations
-
-
-def _source(method: Method, field: str) -> str:
-    """The caller's own field that feeds `field` of a request, where the mapping is a plain path into the input."""
-    head, dot, rest = field.partition(".")
-    bare = head.partition("[")[0]
-    node = method.request.tree.get(bare)
-    if isinstance(node, Leaf) and node.path is not None and node.path[0] == "input":
-        return ".".join(node.path) + head[len(bare) :] + dot + rest
-    return f"input (as {method.path} field {field})"

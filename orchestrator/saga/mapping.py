@@ -72,22 +72,6 @@ class Leaf:
         """Whether the value is known as soon as the saga is started."""
         return "results" not in self.roots
 
-    def value(self, context: dict[str, Any]) -> Any:
-        """What the expression gives; None where it points nowhere. Raises PointsNowhere if it cannot be evaluated."""
-        try:
-            return self.search(context)
-        except _NOT_EVALUATED as error:
-            problem = f"{self.shown} cannot be evaluated: {_reason(error)}"
-            raise PointsNowhere((FieldViolation(self.field, problem),)) from None
-
-    def holds(self, context: dict[str, Any]) -> bool:
-        """Whether a condition is met, by JMESPath's own rule: false, null, and what is empty are not; numbers are.
-
-        Raises PointsNowhere if it cannot be evaluated.
-        """
-        value = self.value(context)
-        return value is not None and value is not False and value not in ("", [], {})
-
 
 Tree = dict[str, "Tree | Leaf"]
 

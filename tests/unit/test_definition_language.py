@@ -7,6 +7,7 @@ import pytest
 from orchestrator.errors import FieldViolation, Rejected
 from orchestrator.saga.backoff import ACTION_RETRY, COMPENSATION_RETRY, RetryPolicy
 from orchestrator.saga.definition import Approval, Compensation, Definition, Delay, HoldStarts, OnUnknown, Work
+from orchestrator.saga.mapping import holds, value_of
 from orchestrator.saga.parse import locate, parse
 
 RICH = """\
@@ -107,12 +108,12 @@ def test_every_kind_of_work_is_read() -> None:
     }
     assert steps["consent"].approval == Approval("Is it worth it?", ("boss",))
     assert steps["consent"].when is not None
-    assert steps["consent"].when.holds({"input": {"total": 1001}})
-    assert not steps["consent"].when.holds({"input": {"total": 1000}})
+    assert holds(steps["consent"].when, {"input": {"total": 1001}})
+    assert not holds(steps["consent"].when, {"input": {"total": 1000}})
     assert steps["pause"].delay == Delay(seconds=5400.0)
     assert steps["cool_down"].delay is not None
     assert steps["cool_down"].delay.until is not None
-    assert steps["cool_down"].delay.until.value({"input": {"book_at": "2027-01-01T00:00:00Z"}}).startswith("2027")
+    assert value_of(steps["cool_down"].delay.until, {"input": {"book_at": "2027-01-01T00:00:00Z"}}).startswith("2027")
     child = steps["insure"].child
     assert child is not None
     assert (child.definition, child.version, child.undone) == ("insurance", 3, False)
@@ -241,8 +242,8 @@ steps:
 
 
 def test_conditions_hold_as_jmespath_has_it() -> None:
-    for value, holds in [(0, True), ("", False), ([], False), ({}, False), (None, False), (False, False), ("x", True)]:
+    for value, held in [(0, True), ("", False), ([], False), ({}, False), (None, False), (False, False), ("x", True)]:
         definition = parse(changed("when: input.total > `1000`", "when: input.total"))
         when = definition.steps[2].when
         assert when is not None
-        assert when.holds({"input": {"total": value}}) is holds, value
+        assert holds(when, {"input": {"total": value}}) is held, value

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2 as d
 
 from orchestrator.driving.folder import apply_folder
-from orchestrator.driving.registry import Registry
+from orchestrator.driving.registry import Compiled, Registry, fitting_codecs
 from orchestrator.errors import Rejected
+from orchestrator.saga.lint import lint
+from orchestrator.saga.parse import parse
 from orchestrator.sagalog.port import StoredDefinition
 from tests.unit.test_codec import T, descriptor_set, field
 
@@ -191,3 +194,43 @@ async def test_what_the_linter_refuses_is_not_stored() -> None:
     with pytest.raises(Rejected, match=r"line 6, step w, steps\[0\]\.within"):
         await Registry(store, describe).apply(text)
     assert store.stored == []
+
+
+WAITS = """
+name: waits
+steps:
+  - name: gift
+    when: input.gift
+    service: h:1
+    action: {method: t.S/Do, request: {text: input.gift.note}}
+    compensation: {method: t.S/Do, request: {i64: input.gift.number}}
+  - name: wait
+    delay: {until: input.at}
+  - name: child
+    saga: {definition: waits, input: {at: input.child_at}}
+  - name: answered
+    when: results.gift.flag
+    service: h:1
+    action: {method: t.S/Do, request: {text: input.answer}}
+    compensation: none
+"""
+
+
+@pytest.mark.parametrize(
+    ("input_", "wrong"),
+    [
+        ({"at": "2027-01-02T03:04:05Z", "child_at": 1}, []),
+        ({"at": "2027-01-02T03:04:05Z", "child_at": 1, "gift": {"note": "x", "number": 7}}, []),
+        ({"at": "soon", "child_at": 1}, ["input.at"]),
+        ({"child_at": 1}, ["input.at"]),
+        ({"at": "2027-01-02T03:04:05Z"}, ["input.child_at"]),
+        ({"at": "2027-01-02", "child_at": 1, "gift": {"note": 1}}, ["input.gift.note", "input.gift.number"]),
+    ],
+)
+def test_an_input_is_tried_out_on_the_steps_that_run_for_sure(input_: dict[str, Any], wrong: list[str]) -> None:
+    definition = parse(WAITS, 1)
+    assert lint(definition).errors == ()
+    compiled = Compiled(definition, fitting_codecs(definition, descriptor_set()))
+    found = compiled.check_input(input_, {})
+    assert sorted(violation.field for violation in found) == wrong
+    assert not any("soon" in violation.description for violation in found)
