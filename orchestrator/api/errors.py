@@ -165,7 +165,7 @@ def _bad_request(violations: tuple[FieldViolation, ...]) -> error_details_pb2.Ba
     """As many violations as fit; the last one says how many more there are."""
     bad = error_details_pb2.BadRequest()
     for number, violation in enumerate(violations):
-        description = shortened(violation.description, _VIOLATION_CHARS_MAX)
+        description = shortened(violation.located, _VIOLATION_CHARS_MAX)
         bad.field_violations.add(field=shortened(violation.field, _VIOLATION_CHARS_MAX), description=description)
         if bad.ByteSize() > _DETAILS_BYTES_MAX and number + 1 < len(violations):
             bad.field_violations.add(field="", description=f"and {len(violations) - number - 1} more")

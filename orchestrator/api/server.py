@@ -21,16 +21,25 @@ from orchestrator.api.saga_service import SagaService
 from orchestrator.api.signalling import SignalBox, Signalling
 from orchestrator.api.starts import Starts
 from orchestrator.api.step_service import StepService
+from orchestrator.api.veil import Veils
+from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
 from orchestrator.errors import BatonError
-from orchestrator.pb.baton.v1 import cluster_pb2_grpc, operations_pb2_grpc, saga_pb2_grpc, steps_pb2_grpc
+from orchestrator.pb.baton.v1 import (
+    cluster_pb2_grpc,
+    operations_pb2_grpc,
+    saga_pb2_grpc,
+    steps_pb2_grpc,
+    versions_pb2_grpc,
+)
 
 _SERVICES = (
     "baton.v1.SagaService",
     "baton.v1.DefinitionService",
-    "baton.v1.ClusterService",
+    "baton.v1.VersionService",
     "baton.v1.StepService",
     "baton.v1.OperationService",
+    "baton.v1.ClusterService",
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -78,13 +87,16 @@ class ApiServer:
         self._server = grpc.aio.server(
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
-        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max)
+        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.definitions)
         signalling = Signalling(parts.signal_box, parts.reader, parts.registry)
-        sagas = SagaService(starts, parts.reader, parts.watcher, signalling, settings.message_bytes_max)
+        veils = Veils(parts.registry)
+        sagas = SagaService(starts, parts.reader, parts.watcher, signalling, veils, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
+        versions = VersionService(parts.registry, parts.definitions)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)
         saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
         saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)
+        versions_pb2_grpc.add_VersionServiceServicer_to_server(versions, self._server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(cluster, self._server)
         steps = StepService(signalling, parts.signal_box, parts.registry, parts.definitions)
         steps_pb2_grpc.add_StepServiceServicer_to_server(steps, self._server)

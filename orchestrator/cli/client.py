@@ -22,7 +22,14 @@ from google.protobuf.message import Message
 from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
 from orchestrator.cli.route import Backoff, Route
-from orchestrator.pb.baton.v1 import cluster_pb2, cluster_pb2_grpc, saga_pb2, saga_pb2_grpc
+from orchestrator.pb.baton.v1 import (
+    cluster_pb2,
+    cluster_pb2_grpc,
+    saga_pb2,
+    saga_pb2_grpc,
+    versions_pb2,
+    versions_pb2_grpc,
+)
 
 DEADLINE_S = 30.0
 ATTEMPT_MAX_S = 2.0
@@ -35,6 +42,7 @@ TERMINAL = frozenset({saga_pb2.SAGA_STATE_COMPLETED, saga_pb2.SAGA_STATE_COMPENS
 
 _Sagas = saga_pb2_grpc.SagaServiceStub
 _Definitions = saga_pb2_grpc.DefinitionServiceStub
+_Versions = versions_pb2_grpc.VersionServiceStub
 _Cluster = cluster_pb2_grpc.ClusterServiceStub
 
 _START = Method(_Sagas, "StartSaga", saga_pb2.StartSagaResponse)
@@ -47,6 +55,11 @@ _CANCEL = Method(_Sagas, "CancelSaga", saga_pb2.CancelSagaResponse)
 _APPLY = Method(_Definitions, "ApplyDefinition", saga_pb2.ApplyDefinitionResponse, attempt_max_s=_WAIT_MAX_S)
 _GET_DEFINITION = Method(_Definitions, "GetDefinition", saga_pb2.Definition)
 _LIST_DEFINITIONS = Method(_Definitions, "ListDefinitions", saga_pb2.ListDefinitionsResponse)
+_CHECK = Method(_Versions, "CheckDefinition", versions_pb2.CheckDefinitionResponse, attempt_max_s=_WAIT_MAX_S)
+_DIFF = Method(_Versions, "DiffDefinitions", versions_pb2.DiffDefinitionsResponse)
+_RETIRE = Method(_Versions, "RetireDefinition", versions_pb2.RetireDefinitionResponse)
+_REINSTATE = Method(_Versions, "ReinstateDefinition", versions_pb2.ReinstateDefinitionResponse)
+_RETIREMENTS = Method(_Versions, "ListRetirements", versions_pb2.ListRetirementsResponse)
 _GET_CLUSTER = Method(_Cluster, "GetCluster", cluster_pb2.GetClusterResponse)
 # After a timeout somebody else may lead, who was not meant.
 _STEP_DOWN = Method(_Cluster, "StepDown", cluster_pb2.StepDownResponse, attempt_max_s=_WAIT_MAX_S, repeatable=False)
@@ -201,6 +214,37 @@ class Client:
         """All definitions."""
         answer = await self._calls.unary(_LIST_DEFINITIONS, saga_pb2.ListDefinitionsRequest(), self.deadline_s)
         return list(answer.definitions)
+
+    async def check_definition(
+        self, yaml: str, *, file_name: str = "", descriptor_set: bytes = b""
+    ) -> versions_pb2.CheckDefinitionResponse:
+        """Check a definition as `apply_definition` does, and store nothing."""
+        request = versions_pb2.CheckDefinitionRequest(yaml=yaml, file_name=file_name, descriptor_set=descriptor_set)
+        return await self._calls.unary(_CHECK, request, self.deadline_s)
+
+    async def diff_definitions(
+        self, name: str, from_version: int, to_version: int
+    ) -> versions_pb2.DiffDefinitionsResponse:
+        """What differs between two versions in meaning; 0 is the newest."""
+        request = versions_pb2.DiffDefinitionsRequest(name=name, from_version=from_version, to_version=to_version)
+        return await self._calls.unary(_DIFF, request, self.deadline_s)
+
+    async def retire_definition(
+        self, name: str, version: int, reason: str, by: str
+    ) -> versions_pb2.RetireDefinitionResponse:
+        """Have new sagas of a version refused from now on; with 0, of all versions."""
+        request = versions_pb2.RetireDefinitionRequest(name=name, version=version, reason=reason, by=by)
+        return await self._calls.unary(_RETIRE, request, self.deadline_s)
+
+    async def reinstate_definition(self, name: str, version: int) -> versions_pb2.ReinstateDefinitionResponse:
+        """Take a retirement back, as it was made: of a version, or with 0 of all."""
+        request = versions_pb2.ReinstateDefinitionRequest(name=name, version=version)
+        return await self._calls.unary(_REINSTATE, request, self.deadline_s)
+
+    async def list_retirements(self) -> list[versions_pb2.Retirement]:
+        """Everything that is retired."""
+        answer = await self._calls.unary(_RETIREMENTS, versions_pb2.ListRetirementsRequest(), self.deadline_s)
+        return list(answer.retirements)
 
     async def get_cluster(self) -> cluster_pb2.GetClusterResponse:
         """Who leads, and which replicas there are, as one of them sees it."""

@@ -131,6 +131,10 @@ _STATEMENTS = (
     Effect("reader.definition_by_content", Wire.POSTGRES, "Looks whether a definition is stored already."),
     Effect("reader.definitions", Wire.POSTGRES, "Lists definitions."),
     Effect("reader.insert_definition", Wire.POSTGRES, "Stores a version of a definition."),
+    Effect("retirements.retirements", Wire.POSTGRES, "Reads which definitions are retired."),
+    Effect("retirements.retire", Wire.POSTGRES, "Retires a definition, or a version of it."),
+    Effect("retirements.started", Wire.POSTGRES, "Asks whether a request id has started a saga already."),
+    Effect("retirements.reinstate", Wire.POSTGRES, "Takes the retirement of a definition back."),
 )
 
 _ALL = (

@@ -135,6 +135,17 @@ class ListedDefinition:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """That no new sagas are started of a version of a definition; of every version where `version` is 0."""
+
+    name: str
+    version: int
+    reason: str
+    by: str
+    at: datetime
+
+
 def request_hash(
     definition: str, version_asked: int, input_: Json, labels: dict[str, str], start_at: datetime | None = None
 ) -> bytes:

@@ -249,12 +249,14 @@ class ApplyDefinitionRequest(_message.Message):
     def __init__(self, yaml: _Optional[str] = ..., file_name: _Optional[str] = ..., descriptor_set: _Optional[bytes] = ...) -> None: ...
 
 class ApplyDefinitionResponse(_message.Message):
-    __slots__ = ("definition", "existing")
+    __slots__ = ("definition", "existing", "warnings")
     DEFINITION_FIELD_NUMBER: _ClassVar[int]
     EXISTING_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     definition: Definition
     existing: bool
-    def __init__(self, definition: _Optional[_Union[Definition, _Mapping]] = ..., existing: _Optional[bool] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, definition: _Optional[_Union[Definition, _Mapping]] = ..., existing: _Optional[bool] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Definition(_message.Message):
     __slots__ = ("name", "version", "yaml", "content_hash", "created_at")
