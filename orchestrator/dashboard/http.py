@@ -41,9 +41,9 @@ class HttpEndpoint:
     """Serves the HTTP port at `listen` (host:port; port 0 takes a free one) from `start` to `close`.
 
     `healthy` answers None while the process is alive, else what is wrong with it; `waiting_for` names what the replica
-    still waits for, nothing once it is ready; `counts` gives the sagas as they were counted last; `leading` says whether
-    the replica leads (no, by default). All are called from other threads and must not block. With `drills`, whoever reaches the port may
-    arm failpoints.
+    still waits for, nothing once it is ready; `counts` gives the sagas as they were counted last; `leading` says
+    whether the replica leads (no, by default). All are called from other threads and must not block. With `drills`,
+    whoever reaches the port may arm failpoints.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A replica that is about to end withdraws: it hands leadership over at once, and never wins again, whatever happens."""
+"""A replica that is about to end withdraws: it hands leadership over at once, and never wins again."""
 
 from __future__ import annotations
 
