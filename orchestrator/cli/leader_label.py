@@ -6,13 +6,14 @@ import os
 import re
 import signal
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli import output
 from orchestrator.cli.replica import BAD_CONFIGURATION
-from orchestrator.leader_label import Kubernetes, NotInKubernetes, PodLabel, keep, leads
+from orchestrator.leader_label import ACCOUNT, Kubernetes, NotInKubernetes, PodLabel, keep, leads
 from orchestrator.telemetry import set_up_log
 
 _LABEL = re.compile(r"(?P<key>[A-Za-z0-9][A-Za-z0-9./_-]*)=(?P<value>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)")
@@ -28,6 +29,9 @@ def leader_label(
     interval_s: Annotated[
         float, typer.Option("--interval", min=0.05, max=60, metavar="SECONDS", help="Time between two looks.")
     ] = 0.5,
+    account: Annotated[
+        Path, typer.Option("--account", metavar="DIR", help="Folder of the account's token and ca.crt.")
+    ] = ACCOUNT,
 ) -> None:
     """Keep a label on the replica's own pod while the replica leads. For a container beside it, with a token that may
     patch pods; deploy/kubernetes/components/leader-label has all of it. SIGTERM takes the label off and ends it.
@@ -39,7 +43,7 @@ def leader_label(
         output.complain(f"--label {label}: give it as KEY=VALUE, as Kubernetes takes labels")
         raise typer.Exit(BAD_CONFIGURATION)
     try:
-        kubernetes = Kubernetes.from_environment(os.environ)
+        kubernetes = Kubernetes.from_environment(os.environ, account)
     except NotInKubernetes as error:
         output.complain(str(error))
         raise typer.Exit(BAD_CONFIGURATION) from None

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,9 +21,11 @@ from typer.testing import CliRunner
 
 from orchestrator import leader_label
 from orchestrator.__main__ import app
+from orchestrator.dashboard.http import HttpEndpoint
 from orchestrator.leader_label import Kubernetes, LabelNotSet, NotInKubernetes, PodLabel, keep, leads
+from orchestrator.telemetry import Metrics
 
-_WITHIN_S = 20.0
+_WITHIN_S = 60.0
 _LABEL = PodLabel("baton", "baton-7d9-x2x", "baton-role", "leader")
 _PATH = "/api/v1/namespaces/baton/pods/baton-7d9-x2x"
 
@@ -286,3 +291,32 @@ def test_the_command_refuses_what_is_no_label_and_a_machine_that_is_no_pod(monke
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 78
         assert complaint in result.output
+
+
+def test_the_command_labels_beside_a_replica_and_takes_the_label_off_at_sigterm(kubernetes: FakeKubernetes) -> None:
+    leading = threading.Event()
+    metrics = Metrics("baton", "baton-7d9-x2x")
+    replica = HttpEndpoint("127.0.0.1:0", metrics, lambda: None, tuple, dict, leading=leading.is_set)
+    replica.start()
+    environ = {
+        **os.environ,
+        "POD_NAME": _LABEL.pod,
+        "POD_NAMESPACE": _LABEL.namespace,
+        "KUBERNETES_SERVICE_HOST": kubernetes.client.host,
+        "KUBERNETES_SERVICE_PORT": str(kubernetes.client.port),
+    }
+    arguments = ["--replica", f"http://{replica.address}/leaderz", "--interval", "0.05"]
+    command = [sys.executable, "-m", "orchestrator", "leader-label", "--account", str(kubernetes.folder), *arguments]
+    kubernetes.labels["baton-role"] = "leader"
+    process = subprocess.Popen(command, env=environ)
+    try:
+        until(lambda: kubernetes.shown is None)
+        leading.set()
+        until(lambda: kubernetes.shown == "leader")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(_WITHIN_S) == 0
+        assert kubernetes.shown is None
+    finally:
+        process.kill()
+        process.wait(_WITHIN_S)
+        replica.close()
