@@ -6,6 +6,7 @@ import typer
 
 from orchestrator.cli import cluster, definition, demo, drill, orders, replica, saga, simulate, soak
 from orchestrator.cli.failpoints import failpoints
+from orchestrator.cli.leader_label import leader_label
 from orchestrator.cli.migrate import migrate
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
 app.command("migrate")(migrate)
 app.command("failpoints")(failpoints)
+app.command("leader-label")(leader_label)
 replica.register(app)
 demo.register(app)
 drill.register(app)

@@ -104,14 +104,18 @@ class Replica:
         self._http = HttpEndpoint(
             settings.http_listen,
             metrics,
-            self._readiness.complaint,
+            lambda: self._readiness.complaint() or self._leadership.complaint(),
             self._readiness.waiting_for,
             self._census.latest,
+            leading=lambda: self._leadership.view.leading,
             drills=bool(settings.failpoints),
         )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; hand leadership over at once then, and return.
+
+        SIGUSR1 comes before them where callers need time to go elsewhere: leadership is handed over, and not won again,
+        while everything else is served on.
 
         The API's port is open still, and sends callers to other replicas: end the process.
         """
@@ -120,6 +124,7 @@ class Replica:
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._leadership.withdraw, "this replica is about to end (SIGUSR1)")
         self._http.start()
         try:
             await self._api.start()
