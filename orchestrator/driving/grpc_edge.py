@@ -119,14 +119,15 @@ class _Line:
             self._in_flight.inc()
             try:
                 exchange = await self._ready_exchange()
+                effect = effects.STATUS if invocation.asks else _EFFECTS[invocation.kind]
                 if ARMED:
-                    await strike(_EFFECTS[invocation.kind].before)
+                    await strike(effect.before)
                 if exchange is not None:
                     answer = await self._multiplexed(exchange, invocation, request)
                 else:
                     answer = await self._unary(invocation, request)
                 if ARMED:
-                    await strike(_EFFECTS[invocation.kind].after)
+                    await strike(effect.after)
                 return answer
             except grpc.aio.AioRpcError as error:
                 return error.code(), error.details() or "", b""
