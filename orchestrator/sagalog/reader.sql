@@ -104,6 +104,22 @@ FROM baton.saga
 WHERE state = 'FAILED'
 GROUP BY definition, state;
 
+-- name: oldest
+-- By the ids, which are ordered by time: the first entry of an index for each state, however many sagas there are.
+SELECT wanted.state, coalesce(extract(epoch FROM first.created_at), 0)::float8
+FROM unnest(ARRAY['PENDING', 'RUNNING', 'COMPENSATING']) AS wanted (state)
+LEFT JOIN LATERAL (
+    SELECT created_at
+    FROM baton.saga
+    WHERE shard = %(shard)s AND state = wanted.state AND state IN ('PENDING', 'RUNNING', 'COMPENSATING')
+    ORDER BY id
+    LIMIT 1
+) AS first ON true
+UNION ALL
+SELECT 'FAILED', coalesce(extract(epoch FROM (
+    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'FAILED' ORDER BY id LIMIT 1
+)), 0)::float8;
+
 -- name: pages
 SELECT pg_relation_size('baton.saga') / current_setting('block_size')::bigint;
 
