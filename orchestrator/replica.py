@@ -30,6 +30,7 @@ from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.leadership.assemble import Leadership
+from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.intake import Intake, IntakeSettings
@@ -117,6 +118,14 @@ class Replica:
         """
         settings = self._settings
         loop = asyncio.get_running_loop()
+        for counter, labels in (
+            (self._metrics.leadership_changes, Cause),
+            (self._metrics.terms_ended, Ending),
+            (self._metrics.accusations, Verdict),
+        ):
+            # Known from the start, so that a rate sees the first of each.
+            for label in labels:
+                counter.labels(label.value)
         self._metrics.lease_ttl_s.set(settings.lease_ttl_s)
         # Computed at the scrape: it runs out while the main loop hangs as well.
         self._metrics.lease_left_s.set_function(lambda: self._leadership.view.lease_left_s)
@@ -186,6 +195,7 @@ class Replica:
                 for listed in await self._definitions.list_definitions():
                     if (listed.name, listed.version) not in seen:
                         seen.add((listed.name, listed.version))
+                        self._metrics.definition_known(listed.name)
                         await self._registry.get(listed.name, listed.version)
                 fence = await self._reader.fence()
                 if fence is not None:

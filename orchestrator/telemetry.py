@@ -174,6 +174,12 @@ class Metrics:
         # Memory, open files and CPU time, under the names that every Prometheus client gives them.
         ProcessCollector(registry=registry)
 
+    def definition_known(self, definition: str) -> None:
+        """Let the counters of a definition begin at 0: the first event of a series that is new is seen by no rate."""
+        self.sagas_started.labels(definition)
+        for state in ("COMPLETED", "COMPENSATED", "FAILED"):
+            self.sagas_finished.labels(definition, state)
+
 
 def sagas_by_state(counts: dict[tuple[str, str], int]) -> GaugeMetricFamily:
     """The gauge of sagas by definition and state, made from what Postgres counted."""
