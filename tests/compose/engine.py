@@ -7,21 +7,23 @@ shares with the machine: the network interfaces and the rules of iptables. Both 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from orchestrator.embedded.processes import Process, ProcessFailed
 from tests.compose.base_images import Unable
 
 _START_S = 60.0
 _STOP_S = 60.0
-_LOG_BYTES = 2000
 _TABLES = ("iptables", "ip6tables")
+_FORWARDED = ("filter", ":FORWARD ")
+# A rule of a port that is published, to a container that reaches itself.
+_PUBLISHED = re.compile(r"-A POSTROUTING -s (\S+) -d \1 .*-j MASQUERADE")
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 
 
@@ -36,11 +38,12 @@ def engine() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="baton-dockerd-"))
     before = os.environ.get("DOCKER_HOST")
     network = _Network.now()
-    daemon: subprocess.Popen[bytes] | None = None
+    daemon: Process | None = None
     try:
         daemon = _start(folder)
         os.environ["DOCKER_HOST"] = f"unix://{folder}/sock"
-        _wait(daemon, folder)
+        _wait(daemon)
+        network.keep_forwarding()
         yield "a dockerd of our own"
     finally:
         if daemon is not None:
@@ -64,26 +67,24 @@ def _answers() -> bool:
         return False
 
 
-def _start(folder: Path) -> subprocess.Popen[bytes]:
+def _start(folder: Path) -> Process:
     if os.geteuid() != 0:
         raise Unable("no container engine answers, and only root can start one")
     lacking = [name for name in ("dockerd", "containerd", "iptables") if shutil.which(name) is None]
     if lacking:
         raise Unable(f"no container engine answers, and to start one this lacks {', '.join(lacking)}")
-    options = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
-    with (folder / "log").open("wb") as log:
-        return subprocess.Popen(
-            ["dockerd", *options, f"--host=unix://{folder}/sock"], stdout=log, stderr=log, start_new_session=True
-        )
+    folders = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
+    # A child that the reaper ends when the tests are killed.
+    daemon = Process("dockerd", ["dockerd", *folders, f"--host=unix://{folder}/sock"], os.environ, folder / "log")
+    daemon.start()
+    return daemon
 
 
-def _wait(daemon: subprocess.Popen[bytes], folder: Path) -> None:
-    give_up_s = time.monotonic() + _START_S
-    while not _answers():
-        if daemon.poll() is not None or time.monotonic() > give_up_s:
-            said = (folder / "log").read_bytes()[-_LOG_BYTES:].decode(errors="replace")
-            raise Unable(f"dockerd does not run here; it said:\n{said}")
-        time.sleep(0.2)
+def _wait(daemon: Process) -> None:
+    try:
+        daemon.wait_until(_answers, "dockerd does not answer", _START_S)
+    except ProcessFailed as failure:
+        raise Unable(f"dockerd does not run here: {failure}") from failure
 
 
 def _remove_containers(host: str) -> None:
@@ -94,15 +95,15 @@ def _remove_containers(host: str) -> None:
             subprocess.run([*docker, "rm", "--force", *ids.stdout.split()], capture_output=True, timeout=300)
 
 
-def _stop(daemon: subprocess.Popen[bytes]) -> None:
+def _stop(daemon: Process) -> None:
     # It ends its containerd itself.
     daemon.terminate()
     try:
         daemon.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        with suppress(ProcessLookupError):
-            os.killpg(daemon.pid, signal.SIGKILL)
-        daemon.wait()
+    except ProcessFailed:
+        daemon.kill()
+        with suppress(ProcessFailed):
+            daemon.wait(_STOP_S)
 
 
 def _unmount(folder: Path) -> None:
@@ -126,10 +127,17 @@ class _Network:
         forwards = _FORWARD.read_text() if _FORWARD.exists() else None
         return cls({tool: _saved(tool) for tool in _TABLES}, _bridges(), forwards)
 
+    def keep_forwarding(self) -> None:
+        """Undo that dockerd drops by default what is forwarded: network namespaces of others may rely on it."""
+        for tool, before in self._rules.items():
+            policy = next((line.split()[1] for table, line in before if (table, line[:9]) == _FORWARDED), "ACCEPT")
+            _iptables(tool, "filter", "-P", "FORWARD", policy)
+
     def restore(self) -> None:
         """Take away what has come since; what others have added meanwhile, to chains of their own, stays."""
         for tool, before in self._rules.items():
             self._restore_rules(tool, before)
+        self.keep_forwarding()
         for link in _bridges() - self._links:
             subprocess.run(["ip", "link", "delete", link], capture_output=True)
         if self._forwards is not None:
@@ -139,7 +147,7 @@ class _Network:
     def _restore_rules(self, tool: str, before: list[tuple[str, str]]) -> None:
         came = [(table, line) for table, line in _saved(tool) if (table, line) not in before]
         ours = [(table, line) for table, line in came if "DOCKER" in line or "docker0" in line or "br-" in line]
-        ours += [(table, line) for table, line in came if line.startswith("-A POSTROUTING -s 172.")]
+        ours += [(table, line) for table, line in came if _PUBLISHED.match(line)]
         for table, line in ours:
             if line.startswith("-A"):
                 _iptables(tool, table, *line.replace("-A", "-D", 1).replace('"', "").split())
@@ -147,11 +155,6 @@ class _Network:
         for option in ("-F", "-X"):
             for table, chain in chains:
                 _iptables(tool, table, option, chain)
-        # dockerd turns forwarding off by default.
-        policies = [(table, line.split()[1]) for table, line in before if line.startswith(":FORWARD ")]
-        for table, policy in policies or [("filter", "ACCEPT")]:
-            if table == "filter" and policy in ("ACCEPT", "DROP"):
-                _iptables(tool, table, "-P", "FORWARD", policy)
 
 
 def _saved(tool: str) -> list[tuple[str, str]]:
