@@ -84,7 +84,10 @@ def _panel(panel: Panel) -> dict[str, Any]:
     defaults: dict[str, Any] = {"unit": panel.unit}
     overrides = []
     if panel.kind == "timeseries":
-        defaults |= {"min": 0, "custom": {"fillOpacity": 10, "showPoints": "never"}}
+        defaults |= {"min": panel.more.get("from", 0), "custom": {"fillOpacity": 10, "showPoints": "never"}}
+    if "words" in panel.more:
+        words = {str(value): {"text": word, "color": color} for value, (word, color) in enumerate(panel.more["words"])}
+        defaults["mappings"] = [{"type": "value", "options": words}]
     if "red_from" in panel.more:
         steps = [{"color": "green", "value": None}, {"color": "red", "value": panel.more["red_from"]}]
         defaults["thresholds"] = {"mode": "absolute", "steps": steps}
@@ -103,11 +106,14 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "datasource": SOURCE,
         "fieldConfig": {"defaults": defaults, "overrides": overrides},
         "options": options,
-        "targets": [
-            {"refId": chr(ord("A") + number), "datasource": SOURCE, "expr": ask, "legendFormat": legend or "__auto"}
-            for number, (ask, legend) in enumerate(panel.queries)
-        ],
+        "targets": [_target(number, panel, ask, legend) for number, (ask, legend) in enumerate(panel.queries)],
     }
+
+
+def _target(number: int, panel: Panel, ask: str, legend: str) -> dict[str, Any]:
+    target = {"refId": chr(ord("A") + number), "datasource": SOURCE, "expr": ask, "legendFormat": legend or "__auto"}
+    # What is true now, and of no moment before.
+    return target | ({"instant": True, "range": False} if panel.more.get("instant") else {})
 
 
 def text(name: str) -> str:

@@ -11,7 +11,7 @@ LEADERSHIP = (
         ((f"max by (replica) (baton_is_leader{{{C}}} {NAMED}) == 1", "{{replica}}"),),
         kind="stat",
         width=6,
-        more={"textMode": "name"},
+        more={"textMode": "name", "instant": True},
     ),
     Panel(
         "Epoch",
@@ -41,12 +41,14 @@ LEADERSHIP = (
         ((f"max by (replica) (baton_is_leader{{{C}}} {NAMED})", "{{replica}}"),),
         kind="state-timeline",
         width=24,
+        more={"words": (("stands by", "blue"), ("leads", "green"))},
     ),
     Panel(
         "Epochs",
         "The highest epoch that each replica has held or seen.",
         ((f"max by (replica) (baton_epoch{{{C}}} {NAMED})", "{{replica}}"),),
         "none",
+        more={"from": None},
     ),
     Panel(
         "Changes of leadership",
@@ -253,6 +255,7 @@ PARTICIPANTS = (
         "1 while no calls go to a participant because it is away.",
         ((f"max by (participant) (baton_breaker_open{{{C}}})", "{{participant}}"),),
         kind="state-timeline",
+        more={"words": (("closed", "green"), ("open", "red"))},
     ),
     Panel(
         "Calls under way",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -136,6 +137,13 @@ def test_the_configuration_of_prometheus_is_valid() -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_of_metrics_is_what_its_script_writes() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "metrics_table.py"))["page"]()
+    written = (ROOT / "docs" / "metrics.md").read_text()
+    assert written == page, "run `python scripts/metrics_table.py`"
+    assert all(f"`{name}`" in written for name in ("baton_is_leader", "baton_sagas", "baton_calls_total"))
 
 
 def test_the_dashboards_are_what_their_script_writes(tmp_path: Path) -> None:
