@@ -65,7 +65,7 @@ class Stack:
 
     def build(self) -> None:
         """Make Baton's image."""
-        self.run("build", "migrate", timeout_s=1800)
+        self.run("build", "password", timeout_s=1800)
 
     def up(self) -> None:
         """Start everything."""

@@ -94,6 +94,18 @@ def test_the_password_is_made_by_a_job_and_stands_nowhere() -> None:
             assert environment["PGPASSFILE"] == f"{PASSWORD_FOLDER}/pgpass"
 
 
+def test_the_image_is_built_once_and_before_all_that_run_it() -> None:
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["password"]
+    assert len({SERVICES[name]["image"] for name in OURS}) == 1
+
+    def needs(name: str) -> set[str]:
+        direct = set(SERVICES[name].get("depends_on", {}))
+        return direct.union(*(needs(other) for other in direct))
+
+    for name in set(OURS) - {"password"}:
+        assert "password" in needs(name)
+
+
 def test_nobody_has_more_rights_than_it_needs() -> None:
     for name, service in SERVICES.items():
         assert service["cap_drop"] == ["ALL"], name
