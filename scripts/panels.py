@@ -13,14 +13,7 @@ LEADERSHIP = (
         width=6,
         more={"textMode": "name", "instant": True},
     ),
-    Panel(
-        "Epoch",
-        "Raised by every new leader; it may jump.",
-        ((f"max(baton_epoch{{{C}}})", ""),),
-        "none",
-        "stat",
-        6,
-    ),
+    Panel("Epoch", "Raised by every new leader; it may jump.", ((f"max(baton_epoch{{{C}}})", ""),), "none", "stat", 6),
     Panel(
         "Replicas in the cluster",
         "Replicas whose leases live in etcd.",
