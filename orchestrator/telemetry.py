@@ -108,7 +108,7 @@ class Metrics:
 
         self.intent_to_done_s = Histogram(
             "baton_intent_to_done_seconds",
-            "From the intent of a step in the log to what became of it in the log: calls, waits, retries and commits.",
+            "From the intent of a step in the log to what became of it in the log: calls, retries and commits.",
             ["definition", "step", "kind"],
             buckets=_SLOW_S,
             registry=registry,

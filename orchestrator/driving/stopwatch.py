@@ -1,13 +1,14 @@
 """Times the steps of a leader from their intent in the log to what became of them in the log.
 
-A step that a former leader intended is timed from this leader's own intent of it.
+A step that a former leader intended is timed from this leader's own intent of it, and one whose saga slept meanwhile
+from the first intent after that. What a step waits for by its nature, an answer or a time, is not timed.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from prometheus_client import Histogram
 
@@ -33,30 +34,45 @@ class Stopwatch:
         # The number of the id: a UUID hashes and compares at three times the cost.
         now, number = self._clock(), saga.id.int
         for event in events:
+            here = (number, event.position)
             match event.status:
                 case Status.EXECUTING | Status.COMPENSATING:
                     # A retry goes on with the time of its first attempt.
-                    self._intents.setdefault((number, event.position), now)
+                    self._intents.setdefault(here, now)
                 case (
                     Status.COMPLETED | Status.FAILED | Status.UNKNOWN | Status.COMPENSATED | Status.COMPENSATION_FAILED
                 ):
-                    intended = self._intents.pop((number, event.position), None)
+                    intended = self._intents.pop(here, None)
                     if intended is not None:
                         self._histogram(saga, event).observe(max(0.0, now - intended))
-                case Status.CANCELLED | Status.PARKED:
-                    self._drop(saga)
-                case Status.RETRYING | Status.COMPENSATION_RETRYING:
+                case (
+                    Status.RETRYING
+                    | Status.REFUSED
+                    | Status.HELD
+                    | Status.QUERYING
+                    | Status.ABSENT
+                    | Status.COMPENSATION_RETRYING
+                    | Status.COMPENSATION_HELD
+                ):
                     pass
+                case Status.WAITING | Status.COMPENSATION_WAITING | Status.SKIPPED | Status.RESOLVED | Status.FORCED:
+                    # What then becomes of the step is a matter of others, or of a time.
+                    self._intents.pop(here, None)
+                case (
+                    Status.CANCELLED | Status.EXPIRED | Status.PARKED | Status.PAUSED | Status.RESUMED | Status.RETRIED
+                ):
+                    self._drop(saga, {cursor.position for cursor in saga.open})
         self._show_oldest()
 
     def forget(self, saga: Saga) -> None:
-        """The saga is not driven any more, for whatever reason."""
-        self._drop(saga)
+        """The saga is not driven any more: it has ended, or sleeps, or its leader has been overtaken."""
+        self._drop(saga, frozenset())
         self._show_oldest()
 
-    def _drop(self, saga: Saga) -> None:
+    def _drop(self, saga: Saga, still_open: Set[int]) -> None:
         for position in range(1, len(saga.definition.steps) + 1):
-            self._intents.pop((saga.id.int, position), None)
+            if position not in still_open:
+                self._intents.pop((saga.id.int, position), None)
 
     def _show_oldest(self) -> None:
         oldest = next(iter(self._intents.values()), 0.0)

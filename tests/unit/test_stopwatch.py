@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.driving.stopwatch import Stopwatch
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.model import Epoch, Saga, SagaId
+from orchestrator.saga.model import Cursor, Epoch, Kind, Saga, SagaId
 from orchestrator.telemetry import Metrics
 
 from .sagas import new_saga
@@ -81,6 +81,28 @@ def test_a_compensation_is_timed_by_itself(watch: Watch) -> None:
     watch.logged(saga(1), (Status.COMPENSATED, 1))
     assert watch.seconds() == (None, None)
     assert watch.seconds(kind="compensation") == (1, 1.5)
+
+
+def test_what_waits_by_its_nature_or_sleeps_is_not_timed(watch: Watch) -> None:
+    watch.logged(saga(1), (Status.EXECUTING, 1))
+    watch.logged(saga(1), (Status.WAITING, 1))
+    watch.logged(saga(2), (Status.EXECUTING, 1))
+    watch.watch.forget(saga(2))
+    assert watch.oldest() == 0
+    watch.now = 9000.0
+    watch.logged(saga(1), (Status.COMPLETED, 1))
+    assert watch.seconds() == (None, None)
+
+
+def test_a_step_under_way_is_timed_on_when_the_saga_is_cancelled(watch: Watch) -> None:
+    cursor = Cursor(1, Kind.ACTION, 1, 0, Epoch(1), False, None)
+    watch.logged(saga(1), (Status.EXECUTING, 1), (Status.EXECUTING, 2))
+    watch.now = 1002.0
+    watch.logged(replace(saga(1), open=(cursor,)), (Status.CANCELLED, 0))
+    watch.now = 1004.0
+    watch.logged(saga(1), (Status.COMPLETED, 1), (Status.COMPLETED, 2))
+    assert watch.seconds() == (1, 4.0)
+    assert watch.seconds(step="s2") == (None, None)
 
 
 def test_what_a_former_leader_intended_is_not_timed_before_the_own_intent(watch: Watch) -> None:
