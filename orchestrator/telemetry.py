@@ -136,12 +136,6 @@ class Metrics:
             buckets=_FAST_S,
             registry=registry,
         )
-        self.breaker_open = Gauge(
-            "baton_breaker_open",
-            "1 while no calls go to a participant because it is away.",
-            ["participant"],
-            registry=registry,
-        )
 
         # The log.
         self.log_batch_rows = Histogram(

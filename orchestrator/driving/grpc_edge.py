@@ -107,7 +107,6 @@ class _Line:
         self._call_s = metrics.call_s.labels(address)
         self._calls = metrics.calls
         self._by_code: dict[grpc.StatusCode, Counter] = {}
-        metrics.breaker_open.labels(address).set(0)
         self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._exchange: Exchange | None = None
         self._offered = settings.multiplexed

@@ -150,7 +150,6 @@ async def test_calls_are_counted_by_participant_and_status(multiplexed: bool) ->
         assert ask("baton_calls_total", {**labels, "code": "OK"}) == 2
         assert ask("baton_calls_total", {**labels, "code": "NOT_FOUND"}) == 1
         assert ask("baton_call_duration_seconds_count", labels) == 3
-        assert ask("baton_breaker_open", labels) == 0
 
 
 @both
