@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 import structlog
+from prometheus_client import Counter
 
 from orchestrator.driving.codec import MethodCodec
 from orchestrator.driving.exchange import Exchange, ExchangeLost, NotOffered, open_exchange
@@ -68,7 +70,7 @@ class GrpcParticipants:
             request = codec.encode(invocation.request)
         except WrongType as error:
             return Refused("MAPPING", f"the request of {invocation.method.path} cannot be made: {error}")
-        code, message, response = await self._line(invocation.service).call(invocation, request)
+        code, message, response = await self._line(invocation.service).timed_call(invocation, request)
         if code is not grpc.StatusCode.OK:
             verdict = Refused if is_refusal(code) else Unknown
             return verdict(code.name, message)
@@ -102,6 +104,9 @@ class _Line:
         self._channel = grpc.aio.insecure_channel(address, options=_channel_options(settings.message_bytes_max))
         self._permits = asyncio.Semaphore(settings.calls_max)
         self._in_flight = metrics.calls_in_flight.labels(address)
+        self._call_s = metrics.call_s.labels(address)
+        self._calls = metrics.calls
+        self._by_code: dict[grpc.StatusCode, Counter] = {}
         self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._exchange: Exchange | None = None
         self._offered = settings.multiplexed
@@ -113,6 +118,16 @@ class _Line:
         due = self._offered and asyncio.get_running_loop().time() >= self._open_again_s
         if due and self._opening is None and (self._exchange is None or self._exchange.lost):
             self._opening = asyncio.create_task(self._open())
+
+    async def timed_call(self, invocation: Invocation, request: bytes) -> tuple[grpc.StatusCode, str, bytes]:
+        began_s = time.perf_counter()
+        answer = await self.call(invocation, request)
+        self._call_s.observe(time.perf_counter() - began_s)
+        count = self._by_code.get(answer[0])
+        if count is None:
+            count = self._by_code[answer[0]] = self._calls.labels(self._address, answer[0].name)
+        count.inc()
+        return answer
 
     async def call(self, invocation: Invocation, request: bytes) -> tuple[grpc.StatusCode, str, bytes]:
         async with self._permits:

@@ -124,6 +124,7 @@ _STATEMENTS = (
     Effect("signals.parked", Wire.POSTGRES, "Counts the parked sagas."),
     Effect("reader.fence", Wire.POSTGRES, "Reads who leads by the saga log."),
     Effect("reader.count_unfinished", Wire.POSTGRES, "Counts live sagas for the metrics."),
+    Effect("reader.oldest", Wire.POSTGRES, "Looks for the oldest unfinished sagas for the metrics."),
     Effect("reader.pages", Wire.POSTGRES, "Asks how large the table of sagas is."),
     Effect("reader.count_finished", Wire.POSTGRES, "Counts finished sagas for the metrics."),
     Effect("reader.ping", Wire.POSTGRES, "Asks whether Postgres answers, and has the schema."),

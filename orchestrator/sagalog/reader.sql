@@ -104,6 +104,29 @@ FROM baton.saga
 WHERE state = 'FAILED'
 GROUP BY definition, state;
 
+-- name: oldest
+-- By the ids, which are ordered by time: the first entry of an index for each state, however many sagas there are. A saga
+-- that is to begin later is not old, and sleeps.
+SELECT 'PENDING', coalesce(extract(epoch FROM (
+    SELECT created_at
+    FROM baton.saga
+    WHERE shard = %(shard)s AND state = 'PENDING' AND next_run_at IS NULL
+    ORDER BY id
+    LIMIT 1
+)), 0)::float8
+UNION ALL
+SELECT 'RUNNING', coalesce(extract(epoch FROM (
+    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'RUNNING' ORDER BY id LIMIT 1
+)), 0)::float8
+UNION ALL
+SELECT 'COMPENSATING', coalesce(extract(epoch FROM (
+    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'COMPENSATING' ORDER BY id LIMIT 1
+)), 0)::float8
+UNION ALL
+SELECT 'FAILED', coalesce(extract(epoch FROM (
+    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'FAILED' ORDER BY id LIMIT 1
+)), 0)::float8;
+
 -- name: pages
 SELECT pg_relation_size('baton.saga') / current_setting('block_size')::bigint;
 
