@@ -8,6 +8,9 @@ For every (saga, step, action or compensation):
 - A refused action is rolled back, and then its refusal is stored under the key by a statement of its own, unless
   another call has claimed the key in between: then that one's answer counts. Duplicates get the same refusal.
   A refused compensation stores nothing: it must be able to succeed later.
+- The row keeps a hash of the request. The same key with another request is nobody's duplicate: it gets DATA_LOSS, and
+  an error in the log. That status is no refusal on purpose: the key was claimed, so its effect may well be there, and
+  an orchestrator that took the answer for "nothing happened" would never undo it.
 - A compensation also claims the key of its action. If that was free, the action was never seen: the row stays as a
   tombstone, nothing is undone, and an action that arrives later is refused. If the action was refused there is
   nothing to undo either. The claim waits for an action under way, so the two never overlap.
@@ -25,6 +28,7 @@ from typing import Any, cast
 
 import grpc
 import psycopg
+import structlog
 from psycopg.types.json import Jsonb
 
 from participants.call import CallIdentity, Kind
@@ -45,6 +49,8 @@ from participants.status import (
     refused,
 )
 
+log = structlog.get_logger()
+
 _QUERIES = load_queries("barrier")
 
 # Runs the servicer and returns its serialized response; raises Refusal.
@@ -57,6 +63,7 @@ class Transaction:
 
     connection: Connection
     call: CallIdentity
+    request_hash: bytes
     effects: list[Mapping[str, object]] = field(default_factory=list)
 
     async def execute(self, query: bytes, parameters: Mapping[str, Any] | None = None) -> psycopg.AsyncCursor[Any]:
@@ -89,7 +96,9 @@ class Barrier:
         self._database = database
         self._epochs = Epochs(database)
 
-    async def perform(self, call: CallIdentity, run: Run, strike: Strike | None = None) -> Answer:
+    async def perform(
+        self, call: CallIdentity, request_hash: bytes, run: Run, strike: Strike | None = None
+    ) -> Answer:
         """The answer to this call, running `run` at most once for its key, whatever happens.
 
         Raises what `run` raises that is neither a Refusal nor an error of the database; nothing has taken effect then.
@@ -97,7 +106,7 @@ class Barrier:
         try:
             await self._epochs.admit(call)
             async with self._database.connection() as connection:
-                answer = await self._in_transaction(Transaction(connection, call), run, strike)
+                answer = await self._in_transaction(Transaction(connection, call, request_hash), run, strike)
         except psycopg.Error as error:
             if is_defect(error):
                 raise
@@ -133,7 +142,7 @@ class Barrier:
         """Begin, and claim the call's key; the stored answer when it was claimed before."""
         await tx.connection.execute(b"BEGIN")
         try:
-            cursor = await tx.connection.execute(_QUERIES["claim"], _parameters(tx.call), prepare=True)
+            cursor = await tx.connection.execute(_QUERIES["claim"], _parameters(tx), prepare=True)
         except psycopg.errors.LockNotAvailable:
             raise _in_progress(tx.call) from None
         newer, mine = cast(tuple[int | None, bool], await cursor.fetchone())
@@ -146,7 +155,7 @@ class Barrier:
 async def _something_to_undo(tx: Transaction) -> bool:
     """Whether the action took effect; leaves a tombstone where it was never seen."""
     try:
-        cursor = await tx.connection.execute(_QUERIES["bury"], _parameters(tx.call), prepare=True)
+        cursor = await tx.connection.execute(_QUERIES["bury"], _parameters(tx), prepare=True)
     except psycopg.errors.LockNotAvailable:
         raise _in_progress(tx.call) from None
     if await cursor.fetchone() is not None:
@@ -156,13 +165,13 @@ async def _something_to_undo(tx: Transaction) -> bool:
 
 
 async def _stored(tx: Transaction, kind: Kind) -> Answer:
-    parameters = {**_parameters(tx.call), "kind": str(kind)}
+    parameters = {**_parameters(tx), "kind": str(kind)}
     cursor = await tx.connection.execute(_QUERIES["stored"], parameters, prepare=True)
     row = await cursor.fetchone()
     if row is None:
         # Its writer was there when we tried to claim, and has rolled back or been pruned since: the key is free again.
         raise _in_progress(tx.call)
-    code, message, reason, response, tombstone = cast(tuple[int, str, str, bytes, bool], row)
+    code, message, reason, response, tombstone, claimed_for = cast(tuple[int, str, str, bytes, bool, bytes | None], row)
     if tombstone:
         return refused(
             Refusal(
@@ -171,12 +180,14 @@ async def _stored(tx: Transaction, kind: Kind) -> Answer:
                 Reason.TOMBSTONE,
             )
         )
+    if kind is tx.call.kind and claimed_for not in (None, tx.request_hash):
+        return refused(_mismatch(tx.call))
     return Answer(code, message, bytes(response), Reason(reason) if reason else None)
 
 
 async def _commit(tx: Transaction, answer: Answer, strike: Strike | None) -> None:
     """Store the answer and the ledger's entries, and commit all of it. Raises psycopg.Error."""
-    parameters = {**_parameters(tx.call), "response": answer.response, "effects": Jsonb(tx.effects)}
+    parameters = {**_parameters(tx), "response": answer.response, "effects": Jsonb(tx.effects)}
     await tx.connection.execute(_QUERIES["store"], parameters, prepare=True)
     if strike is not None:
         await strike.before_commit()
@@ -192,7 +203,7 @@ async def _refuse(tx: Transaction, refusal: Refusal, strike: Strike | None) -> A
     if strike is not None:
         await strike.before_commit()
     parameters = {
-        **_parameters(tx.call),
+        **_parameters(tx),
         "code": answer.code,
         "message": answer.message,
         "reason": answer.reason or "",
@@ -207,13 +218,25 @@ def _in_progress(call: CallIdentity) -> Refusal:
     )
 
 
-def _parameters(call: CallIdentity) -> dict[str, Any]:
+def _mismatch(call: CallIdentity) -> Refusal:
+    log.error("same key, other request", call=call.key, attempt=call.attempt, epoch=call.epoch)
+    return Refusal(
+        grpc.StatusCode.DATA_LOSS,
+        f"{call.key} was called before with another request: this one has had no effect, the first one may have had; "
+        "the caller must repeat a call as it was",
+        Reason.REQUEST_MISMATCH,
+    )
+
+
+def _parameters(tx: Transaction) -> dict[str, Any]:
+    call = tx.call
     return {
         "saga_id": call.saga_id,
         "step": call.step,
         "kind": call.kind.value,
         "epoch": call.epoch,
         "shard": call.shard,
+        "request_hash": tx.request_hash,
     }
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
+from typing import Any
 
 import grpc
 
@@ -84,6 +86,15 @@ def identity_from_fields(fields: Mapping[str, str]) -> CallIdentity:
         attempt=_number(fields, ATTEMPT, 1, _INTEGER_MAX),
         shard=_number(fields, SHARD, 0, _INTEGER_MAX),
     )
+
+
+def request_hash(request: Any) -> bytes:
+    """SHA-256 of a request message in its deterministic serialization, or of bytes as they are.
+
+    Senders may write the entries of a map in any order; two that mean the same have the same hash.
+    """
+    data = request if isinstance(request, bytes) else request.SerializeToString(deterministic=True)
+    return sha256(data).digest()
 
 
 def missing_identity(method: str) -> Refusal:

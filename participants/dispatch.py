@@ -15,7 +15,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from participants.barrier import Barrier
-from participants.call import CallIdentity, missing_identity
+from participants.call import CallIdentity, missing_identity, request_hash
 from participants.context import CallContext
 from participants.faults import Faults, Strike
 from participants.status import (
@@ -138,7 +138,7 @@ class Dispatcher:
             await strike.on_arrival()
         if self._barrier is None:
             return await _without_barrier(run, strike)
-        return await self._barrier.perform(call, run, strike)
+        return await self._barrier.perform(call, request_hash(request), run, strike)
 
 
 async def _plain_call(run: Callable[[], Awaitable[bytes]]) -> Answer:

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     """Why the kit itself, and not the service, turned a call away. Sent as the reason of google.rpc.ErrorInfo."""
 
     TOMBSTONE = "TOMBSTONE"
+    REQUEST_MISMATCH = "REQUEST_MISMATCH"
     STALE_EPOCH = "STALE_EPOCH"
     IN_PROGRESS = "IN_PROGRESS"
     DATABASE_ERROR = "DATABASE_ERROR"

@@ -4,8 +4,8 @@
 WITH newer AS (
     SELECT epoch FROM epoch WHERE shard = %(shard)s AND epoch > %(epoch)s
 ), claimed AS (
-    INSERT INTO barrier (saga_id, step, kind, epoch)
-    SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s
+    INSERT INTO barrier (saga_id, step, kind, epoch, request_hash)
+    SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(request_hash)s
     WHERE NOT EXISTS (SELECT FROM newer)
     ON CONFLICT DO NOTHING
     RETURNING true
@@ -20,8 +20,8 @@ ON CONFLICT DO NOTHING
 RETURNING true;
 
 -- name: stored
--- What the key was answered with.
-SELECT code, message, reason, response, tombstone
+-- What the key was answered with, and the hash of the request that it was claimed for.
+SELECT code, message, reason, response, tombstone, request_hash
 FROM barrier WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
 
 -- name: store
@@ -35,8 +35,8 @@ WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
 
 -- name: store_refusal
 -- The refusal of an action that has been rolled back. No row: another call has claimed the key since.
-INSERT INTO barrier (saga_id, step, kind, epoch, code, message, reason)
-VALUES (%(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(code)s, %(message)s, %(reason)s)
+INSERT INTO barrier (saga_id, step, kind, epoch, request_hash, code, message, reason)
+VALUES (%(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(request_hash)s, %(code)s, %(message)s, %(reason)s)
 ON CONFLICT DO NOTHING
 RETURNING true;
 

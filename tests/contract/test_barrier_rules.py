@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -40,7 +41,8 @@ DONE, REFUSED, BROKEN = "done", "refused", "broken"
 class Subject:
     """A participant under test: how to call it, what is in its ledger, and which tombstones it has.
 
-    What the service says is told to it by each call: `done`, `refused`, or `broken`.
+    What the service says is chosen for each call: `done`, `refused`, or `broken`. It goes by the number of the attempt,
+    which no two calls share, since the request of a key must stay the same.
     """
 
     send: Callable[[Invocation], Awaitable[Outcome]]
@@ -48,34 +50,48 @@ class Subject:
     tombstones: Callable[[], Tombstones]
 
     async def call(
-        self, kind: Kind, says: str = DONE, *, saga: int = 1, step: str = "pay", epoch: int = 1, shard: int = 0
+        self,
+        kind: Kind,
+        says: str = DONE,
+        *,
+        saga: int = 1,
+        step: str = "pay",
+        epoch: int = 1,
+        shard: int = 0,
+        request: str = "request",
     ) -> Outcome:
         method = Method("/shop.v1.EchoService/" + ("Do" if kind is ACTION else "Undo"), Mapping({}))
-        identity, request = SagaId(UUID(int=saga)), {"text": says}
+        identity, attempt = SagaId(UUID(int=saga)), next(_attempts)
+        _says[attempt] = says
         invocation = Invocation(
-            identity, "test", 1, step, "service", method, kind, 1, shard, Epoch(epoch), request, 10.0
+            identity, "test", 1, step, "service", method, kind, attempt, shard, Epoch(epoch), {"text": request}, 10.0
         )
         return await self.send(invocation)
 
 
+_attempts = itertools.count(1)
+_says: dict[int, str] = {}
+
+
 class Servicer(echo_pb2_grpc.EchoServiceServicer):
-    """Writes an effect, and then says what the request tells it to."""
+    """Writes an effect, and then says what it was told to say at this attempt."""
 
     async def Do(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
-        transaction().record_effect(text=request.text)
-        match request.text:
+        tx = transaction()
+        tx.record_effect(text=request.text)
+        match says := _says[tx.call.attempt]:
             case "refused":
                 raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "no")
             case "broken":
                 raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
-        return echo_pb2.EchoResponse(text=request.text)
+        return echo_pb2.EchoResponse(text=says)
 
     async def Undo(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
         return await self.Do(request, context)
 
 
 def business(invocation: Invocation) -> Outcome:
-    match invocation.request["text"]:
+    match _says[invocation.attempt]:
         case "refused":
             return Refused("FAILED_PRECONDITION", "no")
         case "broken":
@@ -160,6 +176,45 @@ async def test_a_duplicate_gets_the_stored_response(subject: Subject) -> None:
     # Whatever the service would say now.
     assert await subject.call(ACTION, REFUSED, epoch=2) == first
     assert subject.ledger() == [(1, "pay", "action", 1)]
+
+
+def mismatched(outcome: Outcome) -> bool:
+    loud = isinstance(outcome, Unknown) and outcome.code == "DATA_LOSS"
+    return loud and outcome.message.startswith(f"REQUEST_MISMATCH: {UUID(int=1)}/pay/")
+
+
+@pytest.mark.parametrize("says", [DONE, REFUSED])
+async def test_the_same_key_with_another_request_fails_loudly_and_does_nothing(subject: Subject, says: str) -> None:
+    first = await subject.call(ACTION, says)
+    ledger = subject.ledger()
+    assert mismatched(await subject.call(ACTION, request="another"))
+    assert mismatched(await subject.call(ACTION, request="another", epoch=2))
+    assert await subject.call(ACTION, epoch=2) == first
+    assert subject.ledger() == ledger
+
+
+async def test_a_compensation_with_another_request_fails_loudly_as_well(subject: Subject) -> None:
+    await subject.call(ACTION)
+    assert await subject.call(COMPENSATION, request="of its own") == Succeeded({"text": "done"})
+    assert mismatched(await subject.call(COMPENSATION, request="another"))
+    # One without anything to undo has claimed its key, too.
+    assert await subject.call(COMPENSATION, step="ship") == Succeeded({})
+    assert isinstance(await subject.call(COMPENSATION, step="ship", request="another"), Unknown)
+    assert tombstoned(await subject.call(ACTION, step="ship", request="whatever"))
+
+
+async def test_what_breaks_leaves_the_request_open(subject: Subject) -> None:
+    await subject.call(ACTION, BROKEN)
+    assert await subject.call(ACTION, request="another") == Succeeded({"text": "done"})
+    assert mismatched(await subject.call(ACTION))
+
+
+async def test_two_requests_at_once_for_one_key_are_one_effect_and_loud(subject: Subject) -> None:
+    outcomes = await asyncio.gather(*(subject.call(ACTION, request=request) for request in ["one", "other"] * 5))
+    assert len(subject.ledger()) == 1
+    winner = [isinstance(outcome, Succeeded) for outcome in outcomes]
+    assert winner in ([True, False] * 5, [False, True] * 5)
+    assert all(mismatched(outcome) for outcome, won in zip(outcomes, winner, strict=True) if not won)
 
 
 async def test_the_refusal_of_an_action_is_stored(subject: Subject) -> None:
