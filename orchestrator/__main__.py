@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import cluster, definition, demo, drill, orders, replica, saga, simulate, soak
+from orchestrator.cli import certify, cluster, definition, demo, drill, orders, replica, saga, simulate, soak
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.leader_label import leader_label
 from orchestrator.cli.migrate import migrate
@@ -24,6 +24,7 @@ app.command("approvals")(orders.approvals)
 app.command("migrate")(migrate)
 app.command("failpoints")(failpoints)
 app.command("leader-label")(leader_label)
+certify.register(app)
 replica.register(app)
 demo.register(app)
 drill.register(app)

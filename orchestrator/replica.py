@@ -32,6 +32,7 @@ from orchestrator.failpoints.armed import arm_all
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
+from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.migrate import migrate
@@ -98,6 +99,7 @@ class Replica:
             self._definitions,
             self._leadership,
             self._watcher,
+            PostgresCertificates(self._pool),
         )
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)

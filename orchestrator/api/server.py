@@ -12,6 +12,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from orchestrator.api.certification_service import Certificates, CertificationService
 from orchestrator.api.cluster_service import ClusterService
 from orchestrator.api.definition_service import DefinitionService
 from orchestrator.api.doorway import Doorway
@@ -26,6 +27,7 @@ from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
 from orchestrator.errors import BatonError
 from orchestrator.pb.baton.v1 import (
+    certification_pb2_grpc,
     cluster_pb2_grpc,
     operations_pb2_grpc,
     saga_pb2_grpc,
@@ -40,6 +42,7 @@ _SERVICES = (
     "baton.v1.StepService",
     "baton.v1.OperationService",
     "baton.v1.ClusterService",
+    "baton.v1.CertificationService",
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -73,6 +76,7 @@ class ApiParts:
     definitions: Definitions
     leadership: Leadership
     watcher: Watcher
+    certificates: Certificates
 
 
 class ApiServer:
@@ -102,6 +106,8 @@ class ApiServer:
         steps_pb2_grpc.add_StepServiceServicer_to_server(steps, self._server)
         operations = OperationService(signalling, parts.signal_box, parts.reader)
         operations_pb2_grpc.add_OperationServiceServicer_to_server(operations, self._server)
+        certification = CertificationService(parts.certificates)
+        certification_pb2_grpc.add_CertificationServiceServicer_to_server(certification, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False

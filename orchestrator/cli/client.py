@@ -23,6 +23,8 @@ from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
 from orchestrator.cli.route import Backoff, Route
 from orchestrator.pb.baton.v1 import (
+    certification_pb2,
+    certification_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
     saga_pb2,
@@ -61,6 +63,12 @@ _RETIRE = Method(_Versions, "RetireDefinition", versions_pb2.RetireDefinitionRes
 _REINSTATE = Method(_Versions, "ReinstateDefinition", versions_pb2.ReinstateDefinitionResponse)
 _RETIREMENTS = Method(_Versions, "ListRetirements", versions_pb2.ListRetirementsResponse)
 _GET_CLUSTER = Method(_Cluster, "GetCluster", cluster_pb2.GetClusterResponse)
+_RECORD = Method(
+    certification_pb2_grpc.CertificationServiceStub, "RecordCertificate", certification_pb2.RecordCertificateResponse
+)
+_LIST_CERTIFICATES = Method(
+    certification_pb2_grpc.CertificationServiceStub, "ListCertificates", certification_pb2.ListCertificatesResponse
+)
 # After a timeout somebody else may lead, who was not meant.
 _STEP_DOWN = Method(_Cluster, "StepDown", cluster_pb2.StepDownResponse, attempt_max_s=_WAIT_MAX_S, repeatable=False)
 
@@ -245,6 +253,16 @@ class Client:
         """Everything that is retired."""
         answer = await self._calls.unary(_RETIREMENTS, versions_pb2.ListRetirementsRequest(), self.deadline_s)
         return list(answer.retirements)
+
+    async def record_certificate(self, certificate_json: str) -> None:
+        """Store a certificate of a participant; the same one again changes nothing."""
+        request = certification_pb2.RecordCertificateRequest(certificate_json=certificate_json)
+        await self._calls.unary(_RECORD, request, self.deadline_s)
+
+    async def list_certificates(self, participant: str = "") -> list[str]:
+        """The newest certificate of each method pair, as JSON; of one address, or of all."""
+        request = certification_pb2.ListCertificatesRequest(participant=participant)
+        return list((await self._calls.unary(_LIST_CERTIFICATES, request, self.deadline_s)).certificates_json)
 
     async def get_cluster(self) -> cluster_pb2.GetClusterResponse:
         """Who leads, and which replicas there are, as one of them sees it."""

@@ -136,6 +136,8 @@ _STATEMENTS = (
     Effect("retirements.retire", Wire.POSTGRES, "Retires a definition, or a version of it."),
     Effect("retirements.started", Wire.POSTGRES, "Asks whether a request id has started a saga already."),
     Effect("retirements.reinstate", Wire.POSTGRES, "Takes the retirement of a definition back."),
+    Effect("certificates.insert_certificate", Wire.POSTGRES, "Stores a certificate of a participant."),
+    Effect("certificates.certificates", Wire.POSTGRES, "Lists certificates of participants."),
 )
 
 _ALL = (

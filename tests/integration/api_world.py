@@ -30,6 +30,7 @@ from orchestrator.leadership.victory import View
 from orchestrator.pb.baton.v1 import cluster_pb2_grpc, saga_pb2, saga_pb2_grpc
 from orchestrator.saga.commands import Succeeded
 from orchestrator.saga.model import Kind
+from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.pool import Pool
@@ -244,7 +245,8 @@ async def serving(
     intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
     watcher = Watcher(reader)
     leadership = leadership or Leadership()
-    parts = ApiParts(registry, intake, reader, SignalBox(pool), definitions, leadership, watcher)
+    certificates = PostgresCertificates(pool)
+    parts = ApiParts(registry, intake, reader, SignalBox(pool), definitions, leadership, watcher, certificates)
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
     running = [asyncio.create_task(intake.run()), asyncio.create_task(watcher.run())]
     try:

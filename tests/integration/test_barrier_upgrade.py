@@ -1,4 +1,4 @@
-"""A participant whose barrier was made by an earlier version: its rows are answered as before, and new ones know more."""
+"""A participant whose barrier was made by an earlier version: its rows are answered as before."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import Process, inherited_environment
 from orchestrator.sagalog.migrate import migrate
 from tests.integration.api_world import INPUT, definition, descriptors
+from tests.integration.flawed_participant import flawed_participant
 
 START = ("saga", "start", "order", "--input", json.dumps(INPUT))
 
@@ -66,6 +68,20 @@ def served(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
     process.stop()
     release_ports(ports)
     postgres.drop_database("test_cli")
+
+
+async def test_a_certificate_is_recorded_and_the_newest_is_listed(served: Served) -> None:
+    async with flawed_participant() as (address, _), flawed_participant("no tombstone") as (unsafe, _):
+        for participant in (address, address, unsafe):
+            pair = ("--action", "shop.v1.EchoService/Do", "--compensation", "shop.v1.EchoService/Undo")
+            command = ("certify", participant, *pair, "--request", '{"text": "$ID"}', "--record")
+            result = await asyncio.to_thread(served.baton, *command)
+            assert result.exit_code == (participant == unsafe), result.output
+    listed = await asyncio.to_thread(served.json, "certificates")
+    assert [(each["participant"], each["safe"]) for each in listed] == [(unsafe, False), (address, True)]
+    assert await asyncio.to_thread(served.json, "certificates", "--participant", address) == listed[1:]
+    table = await asyncio.to_thread(served.baton, "certificates")
+    assert "UNSAFE" in table.output
 
 
 def test_a_saga_is_started_read_and_listed(served: Served) -> None:
