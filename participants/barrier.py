@@ -96,9 +96,7 @@ class Barrier:
         self._database = database
         self._epochs = Epochs(database)
 
-    async def perform(
-        self, call: CallIdentity, request_hash: bytes, run: Run, strike: Strike | None = None
-    ) -> Answer:
+    async def perform(self, call: CallIdentity, request_hash: bytes, run: Run, strike: Strike | None = None) -> Answer:
         """The answer to this call, running `run` at most once for its key, whatever happens.
 
         Raises what `run` raises that is neither a Refusal nor an error of the database; nothing has taken effect then.
