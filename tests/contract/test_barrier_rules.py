@@ -1,162 +1,45 @@
-"""What the barrier of a participant promises, held against the real one on Postgres and against its model in memory."""
+"""What the barrier of a participant promises, held against the kit's, the recipe in SQL, and the model in memory."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import grpc
-import psycopg
 import pytest
 
-from orchestrator.driving.port import Invocation
-from orchestrator.driving.status_table import BY_NUMBER, is_refusal
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
-from orchestrator.saga.definition import Method
-from orchestrator.saga.mapping import Mapping
-from orchestrator.saga.model import Epoch, Kind, SagaId
-from orchestrator.simulation.participants import ModelParticipants, Outcome, Shop
-from participants.barrier import transaction
-from participants.call import CallIdentity
-from participants.call import Kind as CallKind
-from participants.pb.shop.v1 import echo_pb2, echo_pb2_grpc
-from participants.server import Service
-from participants.status import Refusal
-from tests.integration.shop import Client, connected, running
-
-Ledger = list[tuple[int, str, str, int]]
-Tombstones = set[tuple[int, str]]
-
-ACTION, COMPENSATION = Kind.ACTION, Kind.COMPENSATION
-DONE, REFUSED, BROKEN = "done", "refused", "broken"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A participant under test: how to call it, what is in its ledger, and which tombstones it has.
-
-    What the service says is chosen for each call: `done`, `refused`, or `broken`. It goes by the number of the attempt,
-    which no two calls share, since the request of a key must stay the same.
-    """
-
-    send: Callable[[Invocation], Awaitable[Outcome]]
-    ledger: Callable[[], Ledger]
-    tombstones: Callable[[], Tombstones]
-
-    async def call(
-        self,
-        kind: Kind,
-        says: str = DONE,
-        *,
-        saga: int = 1,
-        step: str = "pay",
-        epoch: int = 1,
-        shard: int = 0,
-        request: str = "request",
-    ) -> Outcome:
-        method = Method("/shop.v1.EchoService/" + ("Do" if kind is ACTION else "Undo"), Mapping({}))
-        identity, attempt = SagaId(UUID(int=saga)), next(_attempts)
-        _says[attempt] = says
-        invocation = Invocation(
-            identity, "test", 1, step, "service", method, kind, attempt, shard, Epoch(epoch), {"text": request}, 10.0
-        )
-        return await self.send(invocation)
+from orchestrator.simulation.participants import Outcome
+from tests.contract.barrier_subject import (
+    ACTION,
+    BROKEN,
+    COMPENSATION,
+    DONE,
+    REFUSED,
+    Subject,
+    business,
+    model,
+    on_postgres,
+    real,
+    service,
+)
+from tests.contract.sql_participant import sql_participant
+from tests.integration.shop import connected, running
 
 
-_attempts = itertools.count(1)
-_says: dict[int, str] = {}
-
-
-class Servicer(echo_pb2_grpc.EchoServiceServicer):
-    """Writes an effect, and then says what it was told to say at this attempt."""
-
-    async def Do(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
-        tx = transaction()
-        tx.record_effect(text=request.text)
-        match says := _says[tx.call.attempt]:
-            case "refused":
-                raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "no")
-            case "broken":
-                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
-        return echo_pb2.EchoResponse(text=says)
-
-    async def Undo(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
-        return await self.Do(request, context)
-
-
-def business(invocation: Invocation) -> Outcome:
-    match _says[invocation.attempt]:
-        case "refused":
-            return Refused("FAILED_PRECONDITION", "no")
-        case "broken":
-            return Unknown("RESOURCE_EXHAUSTED", "busy")
-        case text:
-            return Succeeded({"text": text})
-
-
-def model() -> Subject:
-    shop = Shop()
-    participants = ModelParticipants(shop, business, lambda: 0.0)
-    return Subject(
-        participants.call,
-        lambda: [(e.saga_id.int, e.step, str(e.kind), e.epoch) for e in shop.effects],
-        lambda: {(saga_id.int, step) for saga_id, step in shop.tombstones},
-    )
-
-
-def real(client: Client, dsn: str) -> Subject:
-    async def send(invocation: Invocation) -> Outcome:
-        call = CallIdentity(
-            str(invocation.saga_id),
-            invocation.step,
-            CallKind(invocation.kind.value),
-            invocation.epoch,
-            invocation.attempt,
-            invocation.shard,
-        )
-        reply = await client.call(invocation.method.path[1:], echo_pb2.EchoRequest(**invocation.request), call)
-        if reply.code == 0:
-            text = echo_pb2.EchoResponse.FromString(reply.response).text
-            return Succeeded({"text": text} if text else {})
-        code = BY_NUMBER[reply.code]
-        return (Refused if is_refusal(code) else Unknown)(code.name, reply.message)
-
-    def rows(query: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(dsn, autocommit=True, options="-c search_path=rules") as connection:
-            return connection.execute(query.encode()).fetchall()
-
-    return Subject(
-        send,
-        lambda: [
-            (UUID(s).int, *rest) for s, *rest in rows("SELECT saga_id, step, kind, epoch FROM ledger ORDER BY id")
-        ],
-        lambda: {(UUID(s).int, step) for s, step in rows("SELECT saga_id, step FROM barrier WHERE tombstone")},
-    )
-
-
-def service(folder: Path) -> Service:
-    (folder / "0001_nothing.sql").write_text("SELECT 1;\n")
-    return Service(
-        name="rules",
-        register=echo_pb2_grpc.add_EchoServiceServicer_to_server,
-        servicer=lambda _database, _settings: Servicer(),
-        listen="",
-        migrations=folder,
-    )
-
-
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "recipe"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield model()
         return
     dsn: str = request.getfixturevalue("database")
+    if request.param == "recipe":
+        async with sql_participant(dsn, business) as participant:
+            yield on_postgres(participant.send, dsn, "recipe", "effect")
+        return
     async with running(service(tmp_path), dsn) as participant, connected(participant.port) as client:
         yield real(client, dsn)
 
@@ -324,10 +207,14 @@ async def test_an_action_and_its_compensation_at_once_are_both_or_neither(subjec
 
 
 async def test_a_random_history_is_answered_alike(database: str, tmp_path: Path) -> None:
-    """The same calls in the same order, to the model and to Postgres: every answer and the ledgers agree."""
+    """The same calls in the same order to all of them: every answer and the ledgers agree."""
     chance, simulated = random.Random(11), model()
-    async with running(service(tmp_path), database) as participant, connected(participant.port) as client:
-        served = real(client, database)
+    async with (
+        running(service(tmp_path), database) as participant,
+        connected(participant.port) as client,
+        sql_participant(database, business) as recipe,
+    ):
+        served, by_hand = real(client, database), on_postgres(recipe.send, database, "recipe", "effect")
         for _ in range(400):
             kind, says = chance.choice([ACTION, COMPENSATION]), chance.choice([DONE, DONE, REFUSED, BROKEN])
             place = {
@@ -336,10 +223,10 @@ async def test_a_random_history_is_answered_alike(database: str, tmp_path: Path)
                 "epoch": 1 + chance.randrange(2),
                 "shard": chance.randrange(12),
             }
-            answers = [await one.call(kind, says, **place) for one in (simulated, served)]
-            assert _without_words(answers[0]) == _without_words(answers[1]), (kind, says, place)
-        assert simulated.ledger() == served.ledger()
-        assert simulated.tombstones() == served.tombstones()
+            answers = [await one.call(kind, says, **place) for one in (simulated, served, by_hand)]
+            assert len({str(_without_words(answer)) for answer in answers}) == 1, (kind, says, place, answers)
+        assert simulated.ledger() == served.ledger() == by_hand.ledger()
+        assert simulated.tombstones() == served.tombstones() == by_hand.tombstones()
 
 
 def _without_words(outcome: Outcome) -> Outcome:
