@@ -39,6 +39,8 @@ class Plan:
     compensation: str
     request: Template
     compensation_request: Template | None = None
+    status: str = ""
+    status_request: Template | None = None
     observe: str = ""
     observe_request: Json | None = None
     crash_command: str = ""
@@ -76,6 +78,7 @@ async def _run(plan: Plan, bench: Bench, faults: crashes.Faults | None) -> list[
     findings: list[Finding] = []
     for check in (checks.duplicates, checks.other_request, checks.compensation_first, races.same_key, races.opposites):
         findings += await check(bench)
+    findings += await checks.status(bench)
     findings += await crashes.lost_answer(bench, faults)
     findings += await crashes.crash(bench, plan.crash_command, plan.crash_s)
     # The last one: it raises the epoch.
@@ -83,7 +86,7 @@ async def _run(plan: Plan, bench: Bench, faults: crashes.Faults | None) -> list[
 
 
 async def _describe(plan: Plan) -> Descriptors:
-    paths = [path for path in (plan.action, plan.compensation, plan.observe) if path]
+    paths = [path for path in (plan.action, plan.compensation, plan.status, plan.observe) if path]
     services = sorted({path[1:].rpartition("/")[0] for path in paths})
     return Descriptors((await describe(plan.address, services, plan.timeout_s)).SerializeToString())
 
@@ -107,7 +110,21 @@ def _pair(plan: Plan, descriptors: Descriptors) -> Pair:
             codec.encode(template.fill("certify"))
         except WrongType as error:
             raise CannotCertify(f"{option}: {error}") from None
-    return Pair(plan.action, plan.compensation, codecs, plan.request, undo)
+    if plan.status:
+        codecs[plan.status] = _status_codec(plan, descriptors, action)
+    return Pair(plan.action, plan.compensation, codecs, plan.request, undo, plan.status, plan.status_request)
+
+
+def _status_codec(plan: Plan, descriptors: Descriptors, action: MethodCodec) -> MethodCodec:
+    codec = _codec(descriptors, plan.status)
+    if codec.reply.descriptor.full_name != action.reply.descriptor.full_name:
+        name = action.reply.descriptor.full_name
+        raise CannotCertify(f"--status: {plan.status} must answer with the message of the action, {name}")
+    try:
+        codec.encode((plan.status_request or plan.request).fill("certify"))
+    except WrongType as error:
+        raise CannotCertify(f"--status-request: {error}") from None
+    return codec
 
 
 def _codec(descriptors: Descriptors, path: str) -> MethodCodec:

@@ -178,6 +178,32 @@ async def _late_action(bench: Bench, case: Case, late: Outcome, shown: Json | No
     return bench.found(check, Verdict.PASSED, f"refused with {spelled(late)}")
 
 
+async def status(bench: Bench) -> list[Finding]:
+    """What the status method says of an action that was done, and of one that was never seen; and what that does."""
+    check, subject = Check.STATUS, bench.subject
+    if not subject.pair.status:
+        return [bench.found(check, Verdict.NOT_CHECKED, "no --status method was named")]
+    done, never = subject.case(), subject.case()
+    first = await acted(bench, done)
+    said = await subject.ask(done)
+    await subject.settle(done, COMPENSATION)
+    if said != first:
+        text = f"the action was answered {spelled(first)}, and its status {spelled(said)}"
+        return [bench.found(check, Verdict.FAILED, text)]
+    said = await subject.ask(never)
+    late = await subject.settle(never, ACTION)
+    if isinstance(late, Succeeded):
+        await subject.settle(never, COMPENSATION)
+    if not isinstance(said, Refused) or said.code != "NOT_FOUND":
+        text = f"of an action that was never seen it said {spelled(said)}, where NOT_FOUND would end the matter"
+        verdict = Verdict.FAILED if isinstance(said, Succeeded) else Verdict.WARNED
+        return [bench.found(check, verdict, text)]
+    if not isinstance(late, Refused):
+        text = f"it said that an action was not done, and afterwards that action said {spelled(late)}"
+        return [bench.found(check, Verdict.FAILED, text)]
+    return [bench.found(check, Verdict.PASSED)]
+
+
 async def stale_epoch(bench: Bench) -> list[Finding]:
     """Calls of a leader of the past: a new key, a known key, a compensation; and the same epoch in another shard."""
     if not bench.effect:

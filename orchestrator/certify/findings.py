@@ -35,6 +35,7 @@ class Check(StrEnum):
     OPPOSITE_RACE = "action-compensation-race"
     LOST_ANSWER = "lost-answer"
     CRASH = "crash"
+    STATUS = "status"
     STALE_EPOCH = "stale-epoch"
     EPOCH_PER_SHARD = "epoch-per-shard"
 
@@ -51,6 +52,7 @@ ABOUT: Mapping[Check, str] = {
     Check.OPPOSITE_RACE: "an action and its compensation at once: both or neither",
     Check.LOST_ANSWER: "an answer that was lost after the effect is given again",
     Check.CRASH: "killed with calls under way, it answers each key as if nothing had been",
+    Check.STATUS: "a status method says what was done, and keeps what it says was not from being done",
     Check.STALE_EPOCH: "a leader of the past is turned away, and its calls leave nothing behind",
     Check.EPOCH_PER_SHARD: "the epochs of one shard say nothing about another",
 }

@@ -48,6 +48,8 @@ class Pair:
     codecs: dict[str, MethodCodec]
     action_request: Template
     compensation_request: Template
+    status: str = ""
+    status_request: Template | None = None
 
 
 @dataclass(slots=True)
@@ -84,13 +86,24 @@ class Subject:
         self, case: Case, kind: Kind, *, epoch: int | None = None, shard: int | None = None, other: bool = False
     ) -> Outcome:
         """One attempt, whatever comes of it. `other` sends another request under the same key."""
-        case.attempts[kind] += 1
         path, template = (
             (self.pair.action, self.pair.action_request)
             if kind is Kind.ACTION
             else (self.pair.compensation, self.pair.compensation_request)
         )
         tag = f"{case.tag}-other" if other else case.tag
+        place = (self.shard if shard is None else shard, self.epoch if epoch is None else epoch)
+        return await self._call(case, kind, path, template.fill(tag, case.result), place)
+
+    async def ask(self, case: Case) -> Outcome:
+        """What the status method says of the case's action: OK, NOT_FOUND, or anything else for not known."""
+        template = self.pair.status_request or self.pair.action_request
+        request = template.fill(case.tag, case.result)
+        return await self._call(case, Kind.ACTION, self.pair.status, request, (self.shard, self.epoch))
+
+    async def _call(self, case: Case, kind: Kind, path: str, request: Json, place: tuple[int, int]) -> Outcome:
+        case.attempts[kind] += 1
+        shard, epoch = place
         invocation = Invocation(
             saga_id=case.saga_id,
             definition="certify",
@@ -100,9 +113,9 @@ class Subject:
             method=Method(path, Mapping({})),
             kind=kind,
             attempt=case.attempts[kind],
-            shard=self.shard if shard is None else shard,
-            epoch=Epoch(self.epoch if epoch is None else epoch),
-            request=template.fill(tag, case.result),
+            shard=shard,
+            epoch=Epoch(epoch),
+            request=request,
             timeout_s=self._timeout_s,
         )
         return await self._participants.call(invocation)

@@ -58,6 +58,12 @@ def certify_command(
         str | None,
         typer.Option(metavar="JSON|FILE", help="The compensation's; $RESULT.field is what the action answered."),
     ] = None,
+    status: Annotated[
+        str, typer.Option(metavar="PKG.SERVICE/METHOD", help="The method that says what has become of the action.")
+    ] = "",
+    status_request: Annotated[
+        str | None, typer.Option(metavar="JSON|FILE", help="Its request; default: that of the action.")
+    ] = None,
     observe: Annotated[
         str, typer.Option(metavar="PKG.SERVICE/METHOD", help="A read, such as totals, that shows effects.")
     ] = "",
@@ -91,6 +97,8 @@ def certify_command(
         compensation_request=None
         if compensation_request is None
         else _template(compensation_request, "--compensation-request"),
+        status=_path(status, "--status") if status else "",
+        status_request=None if status_request is None else _template(status_request, "--status-request"),
         observe=_path(observe, "--observe") if observe else "",
         observe_request=_template(observe_request, "--observe-request").fill("certify"),
         crash_command=crash_command,

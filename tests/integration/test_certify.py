@@ -42,6 +42,11 @@ PAIRS: list[tuple[str, str, str, dict[str, Any], dict[str, Any]]] = [
     ("shipping", "ShippingService/Ship", "ShippingService/CancelShipment", {**_ORDER, "destination": "EIRE"}, _ORDER),
 ]
 
+STATUS = {
+    "PaymentService/Charge": "PaymentService/GetCharge",
+    "InventoryService/Reserve": "InventoryService/GetReservation",
+}
+
 
 @pytest.fixture
 def launcher(tmp_path: Path) -> Iterator[Launcher]:
@@ -70,6 +75,7 @@ async def test_our_own_participants_are_safe(launcher: Launcher, database: str) 
     for port in ports.values():
         await until_serving(port)
     for service, action, compensation, request, undo in PAIRS:
+        asked = STATUS.get(action)
         totals = f"/shop.v1.{service.capitalize()}Service/GetTotals"
         report = await certify(
             Plan(
@@ -79,14 +85,16 @@ async def test_our_own_participants_are_safe(launcher: Launcher, database: str) 
                 Template(request),
                 Template(undo),
                 observe=totals,
+                status=f"/shop.v1.{asked}" if asked else "",
+                status_request=Template(_ORDER) if asked else None,
             )
         )
         assert report.safe, report
         assert {finding.form for finding in report.findings} == {"unary", "stream"}
         found = verdicts(report)
-        assert found.pop(Check.CRASH) is Verdict.NOT_CHECKED
-        assert set(found.values()) == {Verdict.PASSED}, report
-        assert set(found) == set(Check) - {Check.CRASH}
+        unchecked = {Check.CRASH} if asked else {Check.CRASH, Check.STATUS}
+        assert {check for check, verdict in found.items() if verdict is Verdict.NOT_CHECKED} == unchecked
+        assert {found[check] for check in set(Check) - unchecked} == {Verdict.PASSED}, report
 
 
 async def test_echo_is_safe_as_a_pair_without_effect_and_unsafe_as_one_with_effect(launcher: Launcher) -> None:
@@ -153,6 +161,12 @@ async def test_what_cannot_be_certified_says_why(wrong: dict[str, Any], words: s
             await certify(plan(address, **wrong))
 
 
+async def test_a_status_method_that_does_what_it_is_asked_about_is_found() -> None:
+    async with flawed_participant() as (address, _):
+        report = await certify(plan(address, status=ECHO[0]))
+    assert verdicts(report)[Check.STATUS] is Verdict.FAILED
+
+
 async def test_a_participant_that_is_killed_with_calls_under_way_is_safe(
     launcher: Launcher, database: str, tmp_path: Path
 ) -> None:
@@ -206,7 +220,7 @@ async def test_the_command_prints_exits_and_writes_a_certificate(tmp_path: Path)
         result = await asyncio.to_thread(run, address, *pair, "--certificate", str(written))
         assert result.exit_code == 0, result.output
         assert f"SAFE: {ECHO[0][1:]} with {ECHO[1][1:]} at {address}" in result.output
-        assert "not checked: crash, lost-answer" in result.output
+        assert "not checked: crash, lost-answer, status" in result.output
         certificate = Certificate.from_json(written.read_text())
         assert (certificate.participant, certificate.safe) == (address, True)
         result = await asyncio.to_thread(run, address, *pair, "--json")
