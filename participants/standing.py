@@ -47,11 +47,13 @@ class Standing:
 async def standing(barrier: Barrier, call: CallIdentity) -> Standing:
     """Where the action of `call` stands, and will stand until it is compensated.
 
-    Raises Refusal: ABORTED while it is under way or for an old epoch, FAILED_PRECONDITION behind the watermark; and
-    psycopg.Error.
+    A call of epoch 0 is of nobody who leads, and no epoch is held against it. Raises Refusal: ABORTED while the action
+    is under way or for an old epoch, FAILED_PRECONDITION behind the watermark; and psycopg.Error.
     """
-    await barrier.epochs.admit(call)
-    parameters = {"saga_id": call.saga_id, "step": call.step, "epoch": call.epoch, "shard": call.shard}
+    if call.epoch:
+        await barrier.epochs.admit(call)
+    epoch = call.epoch or await barrier.epochs.highest(call.shard)
+    parameters = {"saga_id": call.saga_id, "step": call.step, "epoch": epoch, "shard": call.shard}
     async with barrier.database.connection() as connection:
         await connection.execute(b"BEGIN")
         try:
