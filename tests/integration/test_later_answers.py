@@ -257,6 +257,15 @@ async def test_what_could_not_be_told_is_told_later_also_by_another_process(
     assert world.told.heard[1] == ("t2", "complete", "done")
 
 
+async def test_lost_connections_to_postgres_lose_no_answer(world: World) -> None:
+    await world.act()
+    world.told.away = 1
+    await world.answers.finish("s1", "step", finished)
+    world.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'participant-decider'")
+    await world.told.until(1)
+    assert world.told.heard[0] == ("t1", "complete", "done")
+
+
 async def test_an_answer_that_nobody_wants_is_told_once(world: World) -> None:
     world.told.unwanted.add("t1")
     await world.act()
