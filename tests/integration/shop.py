@@ -114,7 +114,7 @@ class ExchangeClient:
         self, method: str, request: Message, call: CallIdentity | None, timeout_s: float = TIMEOUT_S
     ) -> Reply:
         number = next(self.ids)
-        self.waiting[number] = asyncio.get_running_loop().create_future()
+        answered = self.waiting[number] = asyncio.get_running_loop().create_future()
         message = participant_pb2.Call(
             id=number,
             method=f"/{method}",
@@ -135,7 +135,7 @@ class ExchangeClient:
         async with self.writing:
             await self.stream.write(participant_pb2.CallBatch(calls=[message]))
         async with asyncio.timeout(TIMEOUT_S):
-            return await self.waiting[number]
+            return await answered
 
     async def _read(self) -> None:
         async for batch in self.stream:
