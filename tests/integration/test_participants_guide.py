@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
+import grpc.aio
 import pytest
 from grpc_tools import protoc
 
+from participants.pb.baton.v1 import steps_pb2, steps_pb2_grpc
+from participants.reporting import StepReporter
 from tests.integration.shop import TIMEOUT_S, action, compensation, connected, running
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -76,29 +81,33 @@ def coffee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return coffee
 
 
-class Told:
-    """Stands for Baton: what it was told."""
+class Told(steps_pb2_grpc.StepServiceServicer):
+    """Stands for a replica: what it was told."""
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
 
-    async def complete(self, token: str, response: bytes) -> None:
-        self.heard.put_nowait((token, response))
+    async def CompleteStep(self, request: steps_pb2.CompleteStepRequest, context: object) -> steps_pb2.StepAnswer:
+        self.heard.put_nowait((request.token, request.response))
+        return steps_pb2.StepAnswer(heeded=True)
 
-    async def fail(self, token: str, code: object, message: str) -> None:
-        self.heard.put_nowait((token, message))
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    told, reporting = Told(), ModuleType("reporting")
-    reporting.make_reporter = lambda _settings: told  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "reporting", reporting)
-    return told
+    async def FailStep(self, request: steps_pb2.FailStepRequest, context: object) -> steps_pb2.StepAnswer:
+        self.heard.put_nowait((request.token, f"{request.code}: {request.message}"))
+        return steps_pb2.StepAnswer(heeded=True)
 
 
 @pytest.fixture
-def approvals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> ModuleType:
+async def told() -> AsyncIterator[tuple[Told, str]]:
+    told, server = Told(), grpc.aio.server()
+    steps_pb2_grpc.add_StepServiceServicer_to_server(told, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield told, f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+@pytest.fixture
+def approvals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     written(tmp_path, "answer-later.md", "approvals", APPROVALS, APPROVALS_SCHEMA)
     monkeypatch.syspath_prepend(str(tmp_path))
     import approvals  # written a moment ago
@@ -107,9 +116,14 @@ def approvals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> Mo
     return approvals
 
 
-async def test_the_participant_that_answers_later_works(approvals: ModuleType, told: Told, database: str) -> None:
+async def test_the_participant_that_answers_later_works(
+    approvals: ModuleType, told: tuple[Told, str], database: str
+) -> None:
     pb = sys.modules["approvals_pb2"]
-    async with running(approvals.SERVICE, database) as participant, connected(participant.port) as client:
+    replica, address = told
+    # The first of the replicas is away.
+    service = replace(approvals.SERVICE, reporter=lambda _settings: StepReporter(["127.0.0.1:1", address]))
+    async with running(service, database) as participant, connected(participant.port) as client:
 
         async def decide(order: str, approved: bool) -> str:
             request = pb.DecideRequest(order_id=order, who="ada", approved=approved)
@@ -126,8 +140,11 @@ async def test_the_participant_that_answers_later_works(approvals: ModuleType, t
             *("stored", "answered", "stored", "cancelled")
         ]
         async with asyncio.timeout(TIMEOUT_S):
-            heard = {await told.heard.get(), await told.heard.get()}
-        assert heard == {("yes", pb.AskResponse(who="ada").SerializeToString()), ("no", "ada said no")}
+            heard = {await replica.heard.get(), await replica.heard.get()}
+        assert heard == {
+            ("yes", pb.AskResponse(who="ada").SerializeToString()),
+            ("no", "FAILED_PRECONDITION: ada said no"),
+        }
         again = await client.call("approvals.ApprovalService/Ask", pb.AskRequest(order_id="yes"), action("yes"))
         assert pb.AskResponse.FromString(again.response).who == "ada"
 
