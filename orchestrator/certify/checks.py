@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from orchestrator.certify.findings import CannotCertify, Check, Finding, Verdict
 from orchestrator.certify.subject import Case, Gauge, Subject, passing
-from orchestrator.driving.grpc_edge import Outcome
-from orchestrator.saga.commands import Refused, Succeeded
+from orchestrator.driving.port import Answer
+from orchestrator.saga.commands import Accepted, Refused, Succeeded
 from orchestrator.saga.model import Json, Kind
 
 ACTION, COMPENSATION = Kind.ACTION, Kind.COMPENSATION
@@ -38,8 +38,10 @@ class Bench:
 Run = Callable[[Bench], Awaitable[list[Finding]]]
 
 
-def spelled(outcome: Outcome) -> str:
+def spelled(outcome: Answer) -> str:
     """An outcome for people."""
+    if isinstance(outcome, Accepted):
+        return "accepted"
     if isinstance(outcome, Succeeded):
         return f"OK {outcome.result!r:.200}"
     return f"{outcome.code}: {outcome.message:.200}"
@@ -160,7 +162,7 @@ async def compensation_first(bench: Bench) -> list[Finding]:
     return [first, await _late_action(bench, case, late, shown)]
 
 
-async def _late_action(bench: Bench, case: Case, late: Outcome, shown: Json | None) -> Finding:
+async def _late_action(bench: Bench, case: Case, late: Answer, shown: Json | None) -> Finding:
     check = Check.LATE_ACTION
     if isinstance(late, Succeeded):
         await bench.subject.settle(case, COMPENSATION)
@@ -239,7 +241,7 @@ async def stale_epoch(bench: Bench) -> list[Finding]:
     return found
 
 
-async def _nothing_left(bench: Bench, case: Case, late: Outcome) -> Finding:
+async def _nothing_left(bench: Bench, case: Case, late: Answer) -> Finding:
     """What a stale call was told must not have become the answer of its key: the leader of today may call it."""
     today = await bench.subject.settle(case, ACTION)
     if not isinstance(today, Succeeded):

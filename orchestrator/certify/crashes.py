@@ -16,7 +16,7 @@ import grpc.aio
 from orchestrator.certify.checks import ACTION, COMPENSATION, Bench, spelled
 from orchestrator.certify.findings import CannotCertify, Check, Finding, Verdict
 from orchestrator.driving.codec import MethodCodec
-from orchestrator.driving.grpc_edge import Outcome
+from orchestrator.driving.port import Answer
 from orchestrator.saga.commands import Succeeded, Unknown
 from orchestrator.saga.model import Json, Kind
 
@@ -112,7 +112,7 @@ async def crash(bench: Bench, command: str, within_s: float) -> list[Finding]:
     return [bench.found(check, Verdict.PASSED if lost else Verdict.WARNED, text)]
 
 
-def _inconsistent(before: Outcome, after: Outcome, again: Outcome) -> str | None:
+def _inconsistent(before: Answer, after: Answer, again: Answer) -> str | None:
     if not isinstance(after, Succeeded):
         return f"{spelled(before)} around the crash, and {spelled(after)} after it, where it must succeed"
     if again != after or (not isinstance(before, Unknown) and before != after):

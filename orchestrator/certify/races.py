@@ -7,7 +7,7 @@ import random
 
 from orchestrator.certify.checks import ACTION, COMPENSATION, Bench, spelled
 from orchestrator.certify.findings import CannotCertify, Check, Finding, Verdict
-from orchestrator.driving.grpc_edge import Outcome
+from orchestrator.driving.port import Answer
 from orchestrator.saga.commands import Refused, Succeeded
 from orchestrator.saga.model import Kind
 
@@ -57,7 +57,7 @@ async def opposites(bench: Bench) -> list[Finding]:
     return [bench.found(check, Verdict.PASSED, text)]
 
 
-def _different(outcomes: list[Outcome]) -> str | None:
+def _different(outcomes: list[Answer]) -> str | None:
     first = outcomes[0]
     for outcome in outcomes:
         if outcome != first:
@@ -65,7 +65,7 @@ def _different(outcomes: list[Outcome]) -> str | None:
     return None
 
 
-def _torn(outcomes: list[tuple[Kind, Outcome]], at_last: Outcome) -> str | None:
+def _torn(outcomes: list[tuple[Kind, Answer]], at_last: Answer) -> str | None:
     """What is wrong about the answers to one saga, whose action was repeated `at_last`, after all others."""
     undone = [outcome for kind, outcome in outcomes if kind is COMPENSATION]
     if not all(isinstance(outcome, Succeeded) for outcome in undone) or _different(undone) is not None:

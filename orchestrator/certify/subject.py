@@ -20,8 +20,8 @@ import grpc.aio
 from orchestrator.certify.findings import CannotCertify
 from orchestrator.certify.template import Template
 from orchestrator.driving.codec import MethodCodec
-from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants, Outcome
-from orchestrator.driving.port import Invocation
+from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
+from orchestrator.driving.port import Answer, Invocation
 from orchestrator.driving.scalars import WrongType
 from orchestrator.saga.commands import Unknown
 from orchestrator.saga.definition import Method
@@ -84,7 +84,7 @@ class Subject:
 
     async def call(
         self, case: Case, kind: Kind, *, epoch: int | None = None, shard: int | None = None, other: bool = False
-    ) -> Outcome:
+    ) -> Answer:
         """One attempt, whatever comes of it. `other` sends another request under the same key."""
         path, template = (
             (self.pair.action, self.pair.action_request)
@@ -95,13 +95,13 @@ class Subject:
         place = (self.shard if shard is None else shard, self.epoch if epoch is None else epoch)
         return await self._call(case, kind, path, template.fill(tag, case.result), place)
 
-    async def ask(self, case: Case) -> Outcome:
+    async def ask(self, case: Case) -> Answer:
         """What the status method says of the case's action: OK, NOT_FOUND, or anything else for not known."""
         template = self.pair.status_request or self.pair.action_request
         request = template.fill(case.tag, case.result)
         return await self._call(case, Kind.ACTION, self.pair.status, request, (self.shard, self.epoch))
 
-    async def _call(self, case: Case, kind: Kind, path: str, request: Json, place: tuple[int, int]) -> Outcome:
+    async def _call(self, case: Case, kind: Kind, path: str, request: Json, place: tuple[int, int]) -> Answer:
         case.attempts[kind] += 1
         shard, epoch = place
         invocation = Invocation(
@@ -120,7 +120,7 @@ class Subject:
         )
         return await self._participants.call(invocation)
 
-    async def settle(self, case: Case, kind: Kind, *, other: bool = False, patience_s: float | None = None) -> Outcome:
+    async def settle(self, case: Case, kind: Kind, *, other: bool = False, patience_s: float | None = None) -> Answer:
         """Attempts under the same key until one says something about the call; else the last one's outcome."""
         give_up_at_s = time.monotonic() + (patience_s or self._patience_s)
         while True:
@@ -129,7 +129,7 @@ class Subject:
                 return outcome
             await asyncio.sleep(_AGAIN_S)
 
-    async def settle_all(self, calls: Iterable[tuple[Case, Kind]]) -> list[Outcome]:
+    async def settle_all(self, calls: Iterable[tuple[Case, Kind]]) -> list[Answer]:
         """All of them at once."""
         return list(await asyncio.gather(*(self.settle(case, kind) for case, kind in calls)))
 
@@ -164,7 +164,7 @@ class Gauge:
             raise CannotCertify(f"--observe: {self._path}: {error}") from None
 
 
-def passing(outcome: Outcome) -> bool:
+def passing(outcome: Answer) -> bool:
     """Whether the outcome says nothing yet: the same call is to be made again."""
     return isinstance(outcome, Unknown) and outcome.code in _PASSING
 
