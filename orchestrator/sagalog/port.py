@@ -85,6 +85,22 @@ class Claim:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewChild:
+    """A saga that a step of another one runs."""
+
+    id: SagaId
+    definition: str
+    version: int
+    input: Json
+    labels: dict[str, str]
+
+
+def child_request(parent: SagaId, step: str) -> str:
+    """The request id of the child saga of a step: one for each step, so that it is begun once."""
+    return f"child:{parent}/{step}"
+
+
 class TermLog(Protocol):
     """The saga log under one epoch. Every write proves that the epoch still holds the fence."""
 
@@ -107,6 +123,15 @@ class TermLog(Protocol):
         Raises Fenced when a later epoch holds the fence; nothing was stored then. While Postgres is away this
         waits: it does not return before the outcome is known.
         """
+
+    async def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
+        """Begin the child saga of a step, unless it was begun before or the parent does not run any more.
+
+        Raises as `append` does.
+        """
+
+    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+        """Have the child saga of a step undo itself; its state, empty when it was never begun. Raises as `append`."""
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """Signals that no saga can heed, with the reasons. Raises as `append` does."""
