@@ -196,7 +196,7 @@ class Term:
         try:
             saga = await self._driver.drive(driven)
             if not saga.state.terminal:
-                self._admission.asleep(saga)
+                self._admission.asleep(driven)
             elif not ended:
                 self._finished(saga)
         except (Fenced, Resign):

@@ -207,7 +207,7 @@ class MemorySagaLog:
 
     def cancellations(self) -> list[tuple[SagaId, str]]:
         """See `TermLog.cancellations`."""
-        live = (row for row in self.rows.values() if not row.state.terminal)
+        live = (row for row in self.rows.values() if row.state in (SagaState.PENDING, SagaState.RUNNING))
         return [(row.id, row.cancel_reason) for row in live if row.cancel_reason is not None]
 
     def _in_state(self, state: SagaState) -> Iterable[Row]:

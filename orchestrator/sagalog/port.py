@@ -152,7 +152,7 @@ class TermLog(Protocol):
         """At most `limit` sagas that nobody has begun, oldest first, without those in `exclude`."""
 
     async def cancellations(self) -> list[tuple[SagaId, str]]:
-        """Live sagas whose cancellation was asked for, with the reasons."""
+        """Sagas that have not turned back and whose cancellation was asked for, with the reasons."""
 
     def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """Every saga that slept until a time that has come, the earliest first, in pages. Raises LogUnavailable."""

@@ -215,9 +215,10 @@ WHERE saga_id = ANY (%(sagas)b::uuid[])
 ORDER BY saga_id, sequence;
 
 -- name: cancellations
+-- Not of sagas that compensate: those have turned back already. saga_cancelling serves it.
 SELECT id, cancel_reason
 FROM baton.saga
-WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND cancel_reason IS NOT NULL;
+WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING') AND cancel_reason IS NOT NULL;
 
 -- name: due
 -- Sagas that slept and whose time has come, by keyset; saga_due serves it, whatever waits for later.
