@@ -12,8 +12,8 @@ from orchestrator.api.errors import Context, UnknownName, answered, kind, stream
 from orchestrator.api.port import SagaReader
 from orchestrator.api.signalling import Signalling
 from orchestrator.api.starts import AskedStart, Starts
-from orchestrator.api.veil import Veils
 from orchestrator.api.watcher import Watcher
+from orchestrator.driving.veil import Veils
 from orchestrator.errors import BatonError, FieldViolation, NotFound, Rejected, WrongState
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.model import SagaId, SagaState

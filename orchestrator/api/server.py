@@ -22,9 +22,9 @@ from orchestrator.api.saga_service import SagaService
 from orchestrator.api.signalling import SignalBox, Signalling
 from orchestrator.api.starts import Starts
 from orchestrator.api.step_service import StepService
-from orchestrator.api.veil import Veils
 from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
+from orchestrator.driving.veil import Veils
 from orchestrator.errors import BatonError
 from orchestrator.pb.baton.v1 import (
     certification_pb2_grpc,
