@@ -15,8 +15,8 @@ import structlog
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import BatonError
 from orchestrator.saga.definition import Definition
-from orchestrator.saga.model import Failure
-from orchestrator.saga.secrets import EVERYTHING, HIDDEN, redacted, scrubbed, secret_texts
+from orchestrator.saga.model import Failure, Json, Saga
+from orchestrator.saga.secrets import EVERYTHING, HIDDEN, blanked, redacted, scrubbed, secret_texts
 from orchestrator.sagalog.records import NewSaga, SagaRecord, TransitionRecord
 
 log = structlog.get_logger()
@@ -145,6 +145,15 @@ def of_definition(definition: Definition) -> Veil:
     """The secrets that a definition names."""
     steps = tuple((step.name, step.secrets) for step in definition.steps if step.secrets)
     return Veil(input=definition.secrets, steps=steps)
+
+
+def shown_request(saga: Saga, request: Json) -> Json:
+    """A request that was made for a saga, without what it has of the saga's secrets."""
+    definition = saga.definition
+    shown: Json = blanked(request, saga.input, definition.secrets)
+    for position, result in saga.results:
+        shown = blanked(shown, result, definition.step(position).secrets)
+    return shown
 
 
 def _shown(text: str, hide: Callable[[Any], Any]) -> str:
