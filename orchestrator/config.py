@@ -98,6 +98,26 @@ class Settings(BaseSettings):
     message_bytes_max: int = Field(4_000_000, ge=1, description="Largest gRPC message that is sent or accepted.")
     reply_bytes_max: int = Field(1_000_000, ge=1, description="Largest reply of a participant, in bytes of JSON.")
 
+    retention_after_s: float = Field(
+        0.0, ge=0, description="Finished sagas leave the log so long after their end; 0 keeps them for ever."
+    )
+    retention_mode: Literal["archive", "delete"] = Field(
+        "archive", description="Whether what leaves the log is archived first, or gone."
+    )
+    retention_dir: Path | None = Field(
+        None, description="Folder of this replica for the archive's JSON lines; the leader of the day writes them."
+    )
+    retention_batch: int = Field(
+        200, ge=1, le=5000, description="Sagas removed by one statement: the fence is held so long."
+    )
+    retention_interval_s: float = Field(60.0, gt=0, description="Pause between two looks for sagas that are due.")
+    retention_margin_s: float = Field(
+        3600.0,
+        gt=0,
+        description="How far replicas' clocks may be apart, and how late a call may still reach a participant: the "
+        "watermark up to which participants forget trails by it.",
+    )
+
     log_format: Literal["console", "json"] = Field("console", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
@@ -146,6 +166,11 @@ class Settings(BaseSettings):
             )
         if self.beat_interval_s * 2 > self.beat_timeout_s:
             raise ValueError("BATON_BEAT_TIMEOUT_S must be at least twice BATON_BEAT_INTERVAL_S")
+        if self.retention_after_s and self.retention_mode == "archive" and self.retention_dir is None:
+            raise ValueError(
+                "BATON_RETENTION_AFTER_S removes sagas, and BATON_RETENTION_MODE=archive wants a folder for them: set "
+                "BATON_RETENTION_DIR, or BATON_RETENTION_MODE=delete"
+            )
         if bool(self.etcd_cert_file) != bool(self.etcd_key_file):
             raise ValueError("BATON_ETCD_CERT_FILE and BATON_ETCD_KEY_FILE go together")
         if bool(self.etcd_user) != bool(self.etcd_password):

@@ -29,9 +29,15 @@ from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.failpoints.armed import arm_all
+from orchestrator.keeping.archive import Archive
+from orchestrator.keeping.forgetting import Forgetting
+from orchestrator.keeping.port import NobodyKeeps
+from orchestrator.keeping.retention import Retention, RetentionSettings
+from orchestrator.keeping.upkeep import Upkeep
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
+from orchestrator.sagalog import search
 from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.intake import Intake, IntakeSettings
@@ -41,6 +47,7 @@ from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.term import boottime_s
+from orchestrator.sagalog.upkeep import PostgresUpkeepLog, UpkeepLogSettings
 from orchestrator.telemetry import Metrics
 
 MIGRATE_AGAIN_S = 0.2
@@ -72,7 +79,15 @@ class Replica:
         self._pool = Pool(
             settings.dsn, f"baton-pool-{settings.replica}", settings.log_pool_max, settings.log_timeout_s, metrics
         )
-        self._reader = Reader(self._pool, settings.shard)
+        self._searches = Pool(
+            settings.dsn,
+            f"baton-search-{settings.replica}",
+            search.CONNECTIONS,
+            settings.log_timeout_s,
+            metrics,
+            min(search.STATEMENT_MAX_S, settings.log_timeout_s / 2),
+        )
+        self._reader = Reader(self._pool, settings.shard, self._searches)
         self._definitions = PostgresDefinitions(self._pool)
         self._registry = Registry(self._definitions, describe)
         self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
@@ -86,6 +101,7 @@ class Replica:
             clocks,
             metrics,
             written=self._watcher.nudge,
+            upkeep=self._upkeep().run,
         )
         self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
@@ -113,6 +129,21 @@ class Replica:
             leading=lambda: self._leadership.view.leading,
             drills=bool(settings.failpoints),
         )
+
+    def _upkeep(self) -> Upkeep:
+        """What this replica does beside driving sagas while it leads; all but the tally only where sagas may go."""
+        settings, metrics = self._settings, self._metrics
+        upkeep_log = PostgresUpkeepLog(_upkeep_log_settings(settings), self._pool)
+        if not settings.retention_after_s:
+            return Upkeep(upkeep_log, None, None, settings.retention_interval_s, metrics)
+        archive = None
+        if settings.retention_mode == "archive" and settings.retention_dir is not None:
+            archive = Archive(settings.retention_dir, f"{settings.cluster}-{settings.shard}-{settings.replica}")
+        bounds = RetentionSettings(settings.retention_after_s, settings.retention_batch)
+        retention = Retention(bounds, upkeep_log, archive, NobodyKeeps(), metrics)
+        services, margin_s = self._registry.services, settings.retention_margin_s
+        forgetting = Forgetting(upkeep_log, self._participants, services, settings.shard, margin_s, metrics)
+        return Upkeep(upkeep_log, retention, forgetting, settings.retention_interval_s, metrics)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; hand leadership over at once then, and return.
@@ -169,6 +200,7 @@ class Replica:
             await self._participants.close()
             await self._saga_log.close()
             await self._pool.close()
+            await self._searches.close()
             self._http.close()
         log.info("replica_stopped", replica=settings.replica)
 
@@ -257,6 +289,12 @@ def _log_settings(settings: Settings) -> LogSettings:
         fence_wait_max_s=settings.fence_wait_max_s,
         absence_max_s=settings.log_absence_max_s,
         batch_max=settings.log_batch_max,
+    )
+
+
+def _upkeep_log_settings(settings: Settings) -> UpkeepLogSettings:
+    return UpkeepLogSettings(
+        settings.dsn, settings.replica, settings.shard, settings.log_timeout_s, settings.fence_wait_max_s
     )
 
 

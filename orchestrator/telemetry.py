@@ -160,6 +160,25 @@ class Metrics:
         self.pool_size = Gauge("baton_pool_connections", "Postgres connections of the pool.", registry=registry)
         self.pool_waiting = Gauge("baton_pool_waiting", "Requests that wait for a connection.", registry=registry)
 
+        # Upkeep.
+        self.sagas_removed = Counter(
+            "baton_sagas_removed", "Finished sagas that this leader has removed from the log.", registry=registry
+        )
+        self.upkeep_failures = Counter(
+            "baton_upkeep_failures", "Rounds of the leader's upkeep that failed, by duty.", ["duty"], registry=registry
+        )
+        self.watermark_s = Gauge(
+            "baton_watermark_timestamp_seconds",
+            "Sagas started before this time are kept no more, and participants may forget them; 0 until it is known.",
+            registry=registry,
+        )
+        self.barrier_rows_purged = Counter(
+            "baton_barrier_rows_purged",
+            "Rows of barriers that participants have purged for this leader.",
+            ["participant"],
+            registry=registry,
+        )
+
         # The process.
         self.loop_lag_s = Histogram(
             "baton_loop_lag_seconds", "Lateness of the main loop's beat.", buckets=_FAST_S, registry=registry

@@ -14,6 +14,7 @@ from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.port import StoredDefinition
 from orchestrator.sagalog.records import (
     Fence,
+    Found,
     ListedDefinition,
     News,
     NewSaga,
@@ -47,11 +48,20 @@ class SagaReader(Protocol):
     async def find(self, wanted: SagaFilter, before: SagaId | None, page: int) -> list[SagaRecord]:
         """At most `page` sagas, newest first, behind the saga `before`."""
 
+    async def search(self, wanted: SagaFilter, before: SagaId | None, page: int) -> Found:
+        """At most `page` sagas that a filter searches for, and how far the search came. Raises Rejected."""
+
+    async def counts(self, definition: str = "", states: Sequence[str] = ()) -> dict[tuple[str, str], int]:
+        """Sagas by definition and state, exactly."""
+
     async def news(self, known: Mapping[SagaId, int], rows: int) -> list[News]:
         """What has happened to the sagas behind the sequences given, and which of them are terminal."""
 
     async def ended(self, sagas: Sequence[SagaId]) -> list[SagaId]:
         """Those of the sagas that are terminal."""
+
+    async def started_as(self, request_id: str, request_hash: bytes) -> Started | None:
+        """The saga that a start with this request id and body has made."""
 
     async def request_cancel(self, saga_id: SagaId, reason: str) -> bool:
         """Leave a note for the leader that the saga is to be undone."""

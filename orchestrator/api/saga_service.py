@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, UnknownName, answered, kind, streamed
+from orchestrator.api.filters import page_of, saga_filter
+from orchestrator.api.orders import past_pivot
 from orchestrator.api.port import SagaReader
 from orchestrator.api.signalling import Signalling
 from orchestrator.api.starts import AskedStart, Starts
 from orchestrator.api.watcher import Watcher
 from orchestrator.driving.veil import Veils
-from orchestrator.errors import BatonError, FieldViolation, NotFound, Rejected, WrongState
+from orchestrator.errors import BatonError, FieldViolation, Rejected, WrongState
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.model import SagaId, SagaState
-from orchestrator.saga.plan import cancel_refusal
-from orchestrator.sagalog.records import NewSaga, SagaFilter, SagaRecord, Started
+from orchestrator.sagalog.records import NewSaga, SagaRecord, Started
 
 BATCH_MAX = 1000
 
@@ -101,15 +102,15 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
     async def ListSagas(self, request: saga_pb2.ListSagasRequest, context: Context) -> saga_pb2.ListSagasResponse:
         """A page of sagas, newest first."""
         size = checks.page_size(request.page_size)
-        wanted = _filter(request)
+        wanted = saga_filter(request)
         filters = _filter_bytes(request)
         before = checks.page_start(request.page_token, filters)
-        found = await self._reader.find(wanted, before, size + 1)
-        page = self._fitting(found[:size])
-        more = len(page) < len(found)
+        found = await page_of(self._reader, wanted, before, size)
+        page = self._fitting(found.sagas)
+        reached = page[-1].id if len(page) < len(found.sagas) else found.reached
         return saga_pb2.ListSagasResponse(
             sagas=[await self._shown(record) for record in page],
-            next_page_token=checks.page_token(filters, page[-1].id) if more else "",
+            next_page_token=checks.page_token(filters, reached) if reached is not None else "",
         )
 
     @streamed
@@ -139,17 +140,8 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
 
     async def _refuse_past_pivot(self, saga_id: SagaId) -> None:
         """Raises WrongState when the saga has come so far that it only goes forward."""
-        record = await self._existing(str(saga_id))
-        if record.terminal or record.state != SagaState.RUNNING:
-            return
-        try:
-            compiled = await self._signalling.compiled(saga_id)
-        except (NotFound, Rejected):
-            return  # Nobody can drive it either: the leader parks it.
-        if compiled.definition.pivot:
-            refusal = cancel_refusal(await self._signalling.folded(saga_id))
-            if refusal:
-                raise WrongState(refusal)
+        if refusal := await past_pivot(await self._existing(str(saga_id)), self._signalling):
+            raise WrongState(refusal)
 
     async def _started(self, asked: AskedStart, new: NewSaga, stored: Started, *, wait: bool) -> saga_pb2.Saga:
         """The saga as it is now; one that was just stored is known without reading."""
@@ -221,28 +213,6 @@ def _sequence(after: int) -> int:
     if after < 0:
         raise checks.rejected("after_sequence", f"{after} is negative; sequences count from 1")
     return after
-
-
-def _filter(request: saga_pb2.ListSagasRequest) -> SagaFilter:
-    states = []
-    for number in request.states:
-        name = conversion.state_name(number)
-        if name is None:
-            raise checks.rejected("states", f"{number} is not the state of a saga")
-        states.append(name)
-    if violations := tuple(checks.start_violations("", request.labels)):
-        raise Rejected("the request is not valid", violations)
-    times = {}
-    for field in ("created_after", "created_before"):
-        if request.HasField(field):
-            try:
-                times[field] = conversion.moment(getattr(request, field))
-            except (ValueError, OverflowError) as error:
-                raise Rejected("the request is not valid", (FieldViolation(field, str(error)),)) from None
-    name = checks.name("definition", request.definition) if request.definition else ""
-    return SagaFilter(
-        tuple(states), name, dict(request.labels), times.get("created_after"), times.get("created_before")
-    )
 
 
 def _filter_bytes(request: saga_pb2.ListSagasRequest) -> bytes:

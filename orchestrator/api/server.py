@@ -12,8 +12,10 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from orchestrator.api.bulk_service import BulkService
 from orchestrator.api.certification_service import Certificates, CertificationService
 from orchestrator.api.cluster_service import ClusterService
+from orchestrator.api.counting_service import CountingService
 from orchestrator.api.definition_service import DefinitionService
 from orchestrator.api.doorway import Doorway
 from orchestrator.api.operation_service import OperationService
@@ -27,8 +29,10 @@ from orchestrator.api.watcher import Watcher
 from orchestrator.driving.veil import Veils
 from orchestrator.errors import BatonError
 from orchestrator.pb.baton.v1 import (
+    bulk_pb2_grpc,
     certification_pb2_grpc,
     cluster_pb2_grpc,
+    counting_pb2_grpc,
     operations_pb2_grpc,
     saga_pb2_grpc,
     steps_pb2_grpc,
@@ -43,6 +47,8 @@ _SERVICES = (
     "baton.v1.OperationService",
     "baton.v1.ClusterService",
     "baton.v1.CertificationService",
+    "baton.v1.CountingService",
+    "baton.v1.BulkService",
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -91,7 +97,7 @@ class ApiServer:
         self._server = grpc.aio.server(
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
-        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.definitions)
+        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.definitions, parts.reader)
         signalling = Signalling(parts.signal_box, parts.reader, parts.registry)
         veils = Veils(parts.registry)
         sagas = SagaService(starts, parts.reader, parts.watcher, signalling, veils, settings.message_bytes_max)
@@ -108,6 +114,8 @@ class ApiServer:
         operations_pb2_grpc.add_OperationServiceServicer_to_server(operations, self._server)
         certification = CertificationService(parts.certificates)
         certification_pb2_grpc.add_CertificationServiceServicer_to_server(certification, self._server)
+        counting_pb2_grpc.add_CountingServiceServicer_to_server(CountingService(parts.reader), self._server)
+        bulk_pb2_grpc.add_BulkServiceServicer_to_server(BulkService(parts.reader, signalling), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False

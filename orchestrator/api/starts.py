@@ -14,10 +14,10 @@ import orjson
 from orchestrator.api import checks
 from orchestrator.api.errors import UnknownName
 from orchestrator.api.inputs import LARGE_BYTES, saga_input
-from orchestrator.api.port import Definitions, Intake, Registry
+from orchestrator.api.port import Definitions, Intake, Registry, SagaReader
 from orchestrator.api.retirements import NEWEST_FRESH_S, Retirements
 from orchestrator.driving.registry import Compiled
-from orchestrator.errors import BatonError, NotFound, Overloaded, Rejected
+from orchestrator.errors import BatonError, NotFound, Overloaded, Rejected, WrongState
 from orchestrator.saga.model import Json
 from orchestrator.sagalog.records import NewSaga, Started, request_hash
 
@@ -41,12 +41,18 @@ class Starts:
     """Checks starts and hands them to the intake."""
 
     def __init__(
-        self, registry: Registry, intake: Intake, input_bytes_max: int, definitions: Definitions | None = None
+        self,
+        registry: Registry,
+        intake: Intake,
+        input_bytes_max: int,
+        definitions: Definitions | None = None,
+        reader: SagaReader | None = None,
     ) -> None:
         self._registry = registry
         self._newest = Newest(registry)
         self._retirements = Retirements(definitions) if definitions is not None else None
         self._intake = intake
+        self._reader = reader
         self._input_bytes_max = input_bytes_max
         self._large_bytes = 0
 
@@ -56,8 +62,32 @@ class Starts:
         Raises Rejected and UnknownName, naming the fields, WrongState when the definition is retired, Overloaded, and
         LogUnavailable.
         """
-        new = await self._checked(asked)
+        try:
+            new = await self._checked(asked)
+        except (Rejected, NotFound, WrongState):
+            # What would be refused now may have been accepted once, under an older version: a start that comes again
+            # gets the answer that it got then, for as long as its saga is kept.
+            if (earlier := await self._earlier(asked)) is None:
+                raise
+            return earlier
         return new, self._intake.submit(new)
+
+    async def _earlier(self, asked: AskedStart) -> tuple[NewSaga, asyncio.Future[Started]] | None:
+        """The same start of an earlier time, if there was one. Raises LogUnavailable."""
+        if self._reader is None or not asked.request_id or "\x00" in asked.request_id:
+            return None
+        try:
+            large_bytes = len(asked.input_json) if len(asked.input_json) > LARGE_BYTES else 0
+            with self._room(large_bytes):
+                new = _new(asked, asked.version, await saga_input(asked.input_json, self._input_bytes_max))
+        except Rejected:
+            return None
+        started = await self._reader.started_as(asked.request_id, new.request_hash)
+        if started is None:
+            return None
+        done: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        done.set_result(started)
+        return new, done
 
     async def _checked(self, asked: AskedStart) -> NewSaga:
         name = checks.name("definition", asked.definition)

@@ -19,14 +19,18 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from orchestrator.cli.bulk_calls import bulk_orders
 from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
 from orchestrator.cli.route import Backoff, Route
 from orchestrator.pb.baton.v1 import (
+    bulk_pb2,
     certification_pb2,
     certification_pb2_grpc,
     cluster_pb2,
     cluster_pb2_grpc,
+    counting_pb2,
+    counting_pb2_grpc,
     saga_pb2,
     saga_pb2_grpc,
     versions_pb2,
@@ -53,6 +57,7 @@ _START_MANY = Method(_Sagas, "StartSagas", saga_pb2.StartSagasResponse, attempt_
 _GET = Method(_Sagas, "GetSaga", saga_pb2.GetSagaResponse)
 _LIST = Method(_Sagas, "ListSagas", saga_pb2.ListSagasResponse)
 _CANCEL = Method(_Sagas, "CancelSaga", saga_pb2.CancelSagaResponse)
+_COUNT = Method(counting_pb2_grpc.CountingServiceStub, "CountSagas", counting_pb2.CountSagasResponse)
 # The replica asks every participant for its descriptors, which may take a while.
 _APPLY = Method(_Definitions, "ApplyDefinition", saga_pb2.ApplyDefinitionResponse, attempt_max_s=_WAIT_MAX_S)
 _GET_DEFINITION = Method(_Definitions, "GetDefinition", saga_pb2.Definition)
@@ -200,6 +205,18 @@ class Client:
                 await asyncio.sleep(backoff.next_s())
             finally:
                 stream.cancel()
+
+    async def count_sagas(self, request: counting_pb2.CountSagasRequest) -> counting_pb2.CountSagasResponse:
+        """How many sagas there are, by definition and state."""
+        return await self._calls.unary(_COUNT, request, self.deadline_s)
+
+    def bulk_cancel(self, request: bulk_pb2.BulkCancelRequest) -> AsyncGenerator[bulk_pb2.BulkReport]:
+        """Cancel the sagas of a filter; the reports come as the order goes on, over any number of replicas.
+
+        The last one says `finished`. Raises ApiUnavailable when no replica has answered for the client's deadline:
+        what was reported until then stands, and of all other sagas nothing is known.
+        """
+        return bulk_orders(self._calls, "BulkCancel", request, self.deadline_s)
 
     async def cancel_saga(self, saga_id: str, reason: str) -> saga_pb2.Saga:
         """Ask that the saga be compensated; returns it as it is then."""

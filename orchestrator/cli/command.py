@@ -1,7 +1,7 @@
 """How a client command runs: its common options, its connection, and how it fails.
 
 Exit status: 0 done, 1 refused (the message names the fields), 2 wrong usage, 3 no replica answered in time, 4 the saga
-ended but did not complete, 5 the saga had not ended in time.
+ended but did not complete, 5 the saga had not ended in time, 6 an order for many did not reach all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from orchestrator.cli.errors import ApiUnavailable, CallRefused
 from orchestrator.cli.output import complain
 from orchestrator.errors import BatonError
 
-REFUSED, UNAVAILABLE, NOT_COMPLETED, NOT_ENDED = 1, 3, 4, 5
+REFUSED, UNAVAILABLE, NOT_COMPLETED, NOT_ENDED, PARTLY = 1, 3, 4, 5, 6
 _INTERRUPTED = 130
 
 T = TypeVar("T")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import aclosing
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from orchestrator.cli import output
+from orchestrator.cli import many, output
 from orchestrator.cli.client import TERMINAL, Client
 from orchestrator.cli.command import (
     ENDPOINTS_DEFAULT,
@@ -22,15 +21,26 @@ from orchestrator.cli.command import (
     Timeout,
     call,
 )
-from orchestrator.pb.baton.v1 import saga_pb2
+from orchestrator.cli.selection import (
+    LabelKeys,
+    Labels,
+    OfDefinition,
+    Since,
+    States,
+    Until,
+    Where,
+    bulk_filter,
+    labels_of,
+    state_of,
+    time_of,
+)
+from orchestrator.pb.baton.v1 import bulk_pb2, counting_pb2, saga_pb2
 
 _TIMEOUT_S = 30.0
-_STATES = tuple(name.removeprefix("SAGA_STATE_") for name in saga_pb2.SagaState.keys()[1:])
 
 app = typer.Typer(help="Start sagas, and look at them.", no_args_is_help=True)
 
 SagaId = Annotated[str, typer.Argument(metavar="SAGA", help="The saga's id.")]
-Labels = Annotated[list[str] | None, typer.Option("--label", "-l", metavar="KEY=VALUE", help="A label; repeat it.")]
 
 
 @app.command()
@@ -51,10 +61,10 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start a saga; it is durable when this returns."""
-    text, labels = _input(input_), _labels(label)
+    text, labels = _input(input_), labels_of(label)
     if at and wait:
         raise typer.BadParameter("a saga that begins later is not waited for: leave out --wait", param_hint="--at")
-    start_at = _time(at, "--at") if at else None
+    start_at = time_of(at, "--at") if at else None
 
     async def ask(client: Client) -> saga_pb2.StartSagaResponse:
         request = request_id or None
@@ -92,31 +102,54 @@ def get(saga: SagaId, endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson =
 
 @app.command("list")
 def list_(
-    state: Annotated[
-        list[str] | None, typer.Option("--state", "-s", help=f"One of {', '.join(_STATES)}; repeat it.")
-    ] = None,
-    definition: Annotated[str, typer.Option("--definition", "-d", help="Sagas of this definition alone.")] = "",
+    state: States = None,
+    definition: OfDefinition = "",
     label: Labels = None,
-    since: Annotated[str, typer.Option(metavar="TIME", help="Created at this time (ISO 8601) or later.")] = "",
-    until: Annotated[str, typer.Option(metavar="TIME", help="Created before this time.")] = "",
+    has_label: LabelKeys = None,
+    where: Where = "",
+    since: Since = "",
+    until: Until = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")] = 20,
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
     as_json: AsJson = False,
 ) -> None:
     """List sagas, the newest first."""
     request = saga_pb2.ListSagasRequest(
-        states=[_state(name) for name in state or ()], definition=definition, labels=_labels(label)
+        states=[state_of(name) for name in state or ()],
+        definition=definition,
+        labels=labels_of(label),
+        label_keys=has_label or (),
+        input_path=where,
     )
     if since:
-        request.created_after.FromDatetime(_time(since, "--since"))
+        request.created_after.FromDatetime(time_of(since, "--since"))
     if until:
-        request.created_before.FromDatetime(_time(until, "--until"))
+        request.created_before.FromDatetime(time_of(until, "--until"))
     found = call(endpoint, _TIMEOUT_S, lambda client: client.list_sagas(request, limit))
     if as_json:
         output.print_json([output.saga_json(saga) for saga in found])
         return
     columns = ("SAGA", "DEFINITION", "STATE", "STEP", "CREATED", "LABELS", "ERROR")
     output.table(columns, (_list_row(saga) for saga in found))
+
+
+@app.command()
+def count(
+    definition: OfDefinition = "",
+    state: States = None,
+    endpoint: Endpoints = ENDPOINTS_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Count sagas by definition and state."""
+    request = counting_pb2.CountSagasRequest(definition=definition, states=[state_of(name) for name in state or ()])
+    answer = call(endpoint, _TIMEOUT_S, lambda client: client.count_sagas(request))
+    rows = [(count.definition, output.state_name(count.state), count.count) for count in answer.counts]
+    if as_json:
+        counts = [{"definition": name, "state": state, "count": count} for name, state, count in rows]
+        output.print_json({"counts": counts, "total": answer.total})
+        return
+    lines = [(name, output.coloured(state), str(count)) for name, state, count in rows]
+    output.table(("DEFINITION", "STATE", "SAGAS"), [*lines, ("total", "", str(answer.total))])
 
 
 @app.command()
@@ -147,17 +180,41 @@ def watch(
 
 @app.command()
 def cancel(
-    saga: SagaId,
+    saga: Annotated[str, typer.Argument(metavar="SAGA", help="The saga's id; without it, those of the filter.")] = "",
     reason: Annotated[str, typer.Option("--reason", "-r", help="For the log.")] = "",
+    state: States = None,
+    definition: OfDefinition = "",
+    label: Labels = None,
+    has_label: LabelKeys = None,
+    where: Where = "",
+    since: Since = "",
+    until: Until = "",
+    all_: Annotated[bool, typer.Option("--all", help="Every saga that has not ended, instead of a filter.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be cancelled, and cancel nothing.")
+    ] = False,
+    max_: Annotated[int, typer.Option("--max", min=0, help="At most so many; 0 means 10,000.")] = 0,
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Ask that a saga be undone: what it has done is compensated."""
-    answer = call(endpoint, _TIMEOUT_S, lambda client: client.cancel_saga(saga, reason))
-    if as_json:
-        output.print_json(output.saga_json(answer))
-    else:
-        _print_saga(answer)
+    """Ask that a saga, or all of a filter, be undone: what they have done is compensated.
+
+    With a filter the exit status is 6 when an order did not reach a saga that matched.
+    """
+    chosen = bulk_filter(state, definition, label, has_label, where, since, until, every=all_)
+    if saga:
+        if chosen.ListFields() or dry_run or max_:
+            raise typer.BadParameter("give a saga or a filter, not both", param_hint="SAGA")
+        answer = call(endpoint, _TIMEOUT_S, lambda client: client.cancel_saga(saga, reason))
+        if as_json:
+            output.print_json(output.saga_json(answer))
+        else:
+            _print_saga(answer)
+        return
+    if not chosen.ListFields():
+        raise typer.BadParameter("give a saga's id, a filter such as --definition, or --all", param_hint="SAGA")
+    request = bulk_pb2.BulkCancelRequest(filter=chosen, reason=reason, dry_run=dry_run, max=max_)
+    many.give(endpoint, lambda client: client.bulk_cancel(request), dry_run=dry_run, as_json=as_json)
 
 
 def _print_saga(saga: saga_pb2.Saga) -> None:
@@ -236,27 +293,3 @@ def _input(given: str) -> str:
         return sys.stdin.read() if given == "@-" else Path(given[1:]).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{given[1:]}: {error}", param_hint="--input") from None
-
-
-def _labels(given: list[str] | None) -> dict[str, str]:
-    labels = {}
-    for pair in given or ():
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter(f"{pair!r} is not KEY=VALUE", param_hint="--label")
-        labels[key] = value
-    return labels
-
-
-def _state(name: str) -> saga_pb2.SagaState:
-    if name.upper() not in _STATES:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(_STATES)}", param_hint="--state")
-    state: saga_pb2.SagaState = getattr(saga_pb2, f"SAGA_STATE_{name.upper()}")
-    return state
-
-
-def _time(text: str, option: str) -> datetime:
-    try:
-        return output.local_time(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a time such as 2026-01-31T14:00", param_hint=option) from None

@@ -16,10 +16,12 @@ from prometheus_client import Counter
 from orchestrator.driving.codec import MethodCodec
 from orchestrator.driving.exchange import Exchange, ExchangeLost, NotOffered, open_exchange
 from orchestrator.driving.port import Answer, Invocation
+from orchestrator.driving.purge import purge
 from orchestrator.driving.scalars import WrongType
 from orchestrator.driving.status_table import BY_NUMBER, is_refusal
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike
+from orchestrator.keeping.port import Purged, Watermark
 from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
 from orchestrator.saga.commands import Accepted, Refused, Succeeded, Unknown
 from orchestrator.saga.model import Kind
@@ -90,6 +92,10 @@ class GrpcParticipants:
         except ValueError as error:
             # It did something, and nobody can read what: the step is compensated in the end.
             return Unknown("REPLY_UNREADABLE", str(error))
+
+    async def purge(self, service: str, watermark: Watermark, timeout_s: float) -> Purged | None:
+        """Let a participant forget sagas; see `Barriers.purge`."""
+        return await self._line(service).purge(watermark, timeout_s)
 
     async def close(self) -> None:
         """End all streams and channels."""
@@ -211,6 +217,9 @@ class _Line:
         response = await call
         accepted = invocation.answers_later and dict(await call.trailing_metadata() or ()).get(_ACCEPTED) == "1"
         return grpc.StatusCode.OK, "", response, accepted
+
+    async def purge(self, watermark: Watermark, timeout_s: float) -> Purged | None:
+        return await purge(self._channel, self._address, watermark, timeout_s)
 
     async def close(self) -> None:
         if self._opening is not None:

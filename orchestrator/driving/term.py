@@ -7,9 +7,9 @@ away for too long) cancels every task of it, and nothing of it is left behind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -69,6 +69,10 @@ class Clocks:
     chance: Callable[[], float]
 
 
+# What a leader does beside driving sagas, until cancelled. It raises Fenced, and nothing else.
+Upkeep = Callable[[TermLog], Coroutine[Any, Any, None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What every term of a leader works with. `written` is told of every saga with new rows in the log."""
@@ -79,6 +83,7 @@ class Means:
     clocks: Clocks
     metrics: Metrics
     written: Callable[[SagaId], None] = lambda _: None
+    upkeep: Upkeep | None = None
 
 
 class Term:
@@ -92,6 +97,7 @@ class Term:
         self._clocks = means.clocks
         self._metrics = means.metrics
         self._participants = means.participants
+        self._upkeep = means.upkeep
         surroundings = Surroundings(self._clocks.chance, self._vouched, self._called, means.written)
         children = Children(term_log, means.registry, self._clocks.chance, self.wake)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics, children)
@@ -139,6 +145,8 @@ class Term:
             group.create_task(self._admission.admit())
             group.create_task(self._admission.listen())
             group.create_task(self._prove())
+            if self._upkeep is not None:
+                group.create_task(self._upkeep(self._log))
 
     def _vouched(self) -> bool:
         """Whether a call may start: the lease is held, or the fence has just proven the epoch."""

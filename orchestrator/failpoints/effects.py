@@ -77,6 +77,7 @@ WATCH_READ = Effect("etcd.watch_read", Wire.GRPC, "Reads the next changes of a w
 ACTION = Effect("call.action", Wire.GRPC, "Calls a step's action at its participant; its intent is durable.")
 STATUS = Effect("call.status", Wire.GRPC, "Asks a participant whether an action of unknown outcome took effect.")
 COMPENSATION = Effect("call.compensation", Wire.GRPC, "Calls a step's compensation at its participant.")
+PURGE = Effect("call.purge", Wire.GRPC, "Lets a participant forget sagas that are kept no more.")
 OPEN = Effect("exchange.open", Wire.GRPC, "Opens the stream that carries many calls to a participant.")
 SEND = Effect("exchange.send", Wire.GRPC, "Sends a batch of calls on that stream.")
 RECEIVE = Effect("exchange.receive", Wire.GRPC, "Reads a batch of replies from that stream.")
@@ -117,6 +118,7 @@ _STATEMENTS = (
     Effect("reader.history", Wire.POSTGRES, "Reads the transitions of a saga for a caller."),
     Effect("reader.news", Wire.POSTGRES, "Reads what has happened to watched sagas."),
     Effect("reader.ended", Wire.POSTGRES, "Asks which sagas are terminal."),
+    Effect("reader.started_as", Wire.POSTGRES, "Looks for the saga of a start that is refused when it comes again."),
     Effect("reader.request_cancel", Wire.POSTGRES, "Leaves a request to cancel for the leader."),
     Effect("signals.post", Wire.POSTGRES, "Stores an answer or an order for a saga."),
     Effect("signals.fate", Wire.POSTGRES, "Asks whether a signal was heeded."),
@@ -125,10 +127,12 @@ _STATEMENTS = (
     Effect("signals.waiting", Wire.POSTGRES, "Lists steps that wait."),
     Effect("signals.parked", Wire.POSTGRES, "Counts the parked sagas."),
     Effect("reader.fence", Wire.POSTGRES, "Reads who leads by the saga log."),
-    Effect("reader.count_unfinished", Wire.POSTGRES, "Counts live sagas for the metrics."),
+    Effect("reader.counts", Wire.POSTGRES, "Counts sagas by definition and state."),
+    Effect("reader.examine", Wire.POSTGRES, "Looks at a window of sagas for a search."),
+    Effect("reader.examine_labelled", Wire.POSTGRES, "Looks at a window of the sagas that bear a label."),
+    Effect("reader.examine_named", Wire.POSTGRES, "Looks at a window of the sagas that bear a label of a name."),
+    Effect("reader.some_sagas", Wire.POSTGRES, "Reads the sagas that a search has found."),
     Effect("reader.oldest", Wire.POSTGRES, "Looks for the oldest unfinished sagas for the metrics."),
-    Effect("reader.pages", Wire.POSTGRES, "Asks how large the table of sagas is."),
-    Effect("reader.count_finished", Wire.POSTGRES, "Counts finished sagas for the metrics."),
     Effect("reader.ping", Wire.POSTGRES, "Asks whether Postgres answers, and has the schema."),
     Effect("reader.definition", Wire.POSTGRES, "Reads one version of a definition."),
     Effect("reader.definition_by_content", Wire.POSTGRES, "Looks whether a definition is stored already."),
@@ -140,13 +144,20 @@ _STATEMENTS = (
     Effect("retirements.reinstate", Wire.POSTGRES, "Takes the retirement of a definition back."),
     Effect("certificates.insert_certificate", Wire.POSTGRES, "Stores a certificate of a participant."),
     Effect("certificates.certificates", Wire.POSTGRES, "Lists certificates of participants."),
+    Effect("upkeep.fold_tally", Wire.POSTGRES, "Folds what changed into the counts of sagas.", opens=True),
+    Effect("upkeep.finished", Wire.POSTGRES, "Looks for finished sagas that have been kept for long enough."),
+    Effect("upkeep.archived_sagas", Wire.POSTGRES, "Reads sagas for the archive."),
+    Effect("upkeep.archived_history", Wire.POSTGRES, "Reads the transitions of sagas for the archive."),
+    Effect("upkeep.remove", Wire.POSTGRES, "Removes finished sagas under the fence.", opens=True),
+    Effect("upkeep.raise_watermark", Wire.POSTGRES, "Raises the watermark of participants.", opens=True),
+    Effect("upkeep.watermark", Wire.POSTGRES, "Reads the watermark of participants."),
 )
 
 _ALL = (
     *(CONNECT, SET_UP, NAME, CHECK, REHEARSE, LISTEN, NOTIFIED, MIGRATE),
     *_STATEMENTS,
     *(RANGE, TXN, GRANT, REVOKE, TIME_TO_LIVE, COMPACT, AUTHENTICATE, KEEP_ALIVE, WATCH, WATCH_READ),
-    *(ACTION, STATUS, COMPENSATION, OPEN, SEND, RECEIVE, REFLECT, RESOLVE),
+    *(ACTION, STATUS, COMPENSATION, PURGE, OPEN, SEND, RECEIVE, REFLECT, RESOLVE),
     *(ACCEPT, BEAT, DISCARD, OBSERVE, HEAR),
 )
 

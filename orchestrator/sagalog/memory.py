@@ -6,7 +6,7 @@ Every write checks the fence at the moment it takes effect, as the real statemen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -282,6 +282,9 @@ class MemoryTermLog:
     async def prove(self) -> None:
         """See `TermLog.prove`."""
         await self._fence()
+
+    def forget(self, sagas: Collection[SagaId]) -> None:
+        """See `TermLog.forget`: nothing of it is remembered here."""
 
     async def _fence(self) -> None:
         sent_s = self._boottime_s()

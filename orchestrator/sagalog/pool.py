@@ -24,22 +24,46 @@ WAITING_MAX = 2_000
 _RECONNECT_S = 0.05
 
 # Filters that are not asked for are parameters that are null: only plans made for the values see that.
-_SET_UP = Statement(effects.SET_UP, b"SET plan_cache_mode = force_custom_plan")
+# What Postgres says to a statement, or to an expression in its values, that it cannot run.
+REFUSED_STATEMENTS = (
+    *REFUSED_VALUES,
+    psycopg.errors.SyntaxError,
+    psycopg.errors.UndefinedObject,
+    psycopg.NotSupportedError,
+)
+
+_PLANS = "SET plan_cache_mode = force_custom_plan"
 
 Row = tuple[Any, ...]
 
 
 class Pool:
-    """At most `size` connections in autocommit, made when needed. `timeout_s` bounds each call, waits included."""
+    """At most `size` connections in autocommit, made when needed. `timeout_s` bounds each call, waits included.
 
-    def __init__(self, dsn: str, application: str, size: int, timeout_s: float, metrics: Metrics) -> None:
+    With `statement_timeout_s` Postgres itself ends a statement that takes so long: QueryCanceled is raised then.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        application: str,
+        size: int,
+        timeout_s: float,
+        metrics: Metrics,
+        statement_timeout_s: float | None = None,
+    ) -> None:
         self._dsn = dsn
         self._application = application
         self._timeout_s = timeout_s
         self._metrics = metrics
+        self._set_up = _PLANS
+        # What is raised as it comes: it says something of the statement, not of the server.
+        self._raised: tuple[type[psycopg.Error], ...] = REFUSED_STATEMENTS
+        if statement_timeout_s is not None:
+            self._set_up += f"; SET statement_timeout = {max(1, int(statement_timeout_s * 1000))}"
+            self._raised += (psycopg.errors.QueryCanceled,)
         self._idle: list[psycopg.AsyncConnection] = []
         self._slots = asyncio.Semaphore(size)
-        self._open = 0
         self._waiting = 0
         self._closed = False
 
@@ -55,7 +79,7 @@ class Pool:
             while True:
                 try:
                     return await self._try(statement, parameters, give_up_at_s - time.monotonic())
-                except REFUSED_VALUES:
+                except self._raised:
                     raise
                 except (LogUnavailable, psycopg.Error) as error:
                     if time.monotonic() + _RECONNECT_S >= give_up_at_s or not _passing(error):
@@ -76,7 +100,7 @@ class Pool:
         if self._waiting >= WAITING_MAX:
             raise Overloaded(f"{self._waiting} reads wait for Postgres on this replica already")
         self._waiting += 1
-        self._metrics.pool_waiting.set(self._waiting)
+        self._metrics.pool_waiting.inc()
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._slots.acquire()
@@ -84,7 +108,7 @@ class Pool:
             raise LogUnavailable(f"no connection to Postgres was free within {self._timeout_s:g} s") from None
         finally:
             self._waiting -= 1
-            self._metrics.pool_waiting.set(self._waiting)
+            self._metrics.pool_waiting.dec()
 
     async def _try(self, statement: Statement, parameters: Mapping[str, Any] | None, timeout_s: float) -> list[Row]:
         connection = self._idle.pop() if self._idle else await self._connect(timeout_s)
@@ -107,7 +131,7 @@ class Pool:
         connection = await connect(self._dsn, self._application, max(timeout_s, _RECONNECT_S))
         self._count(1)
         try:
-            await execute(connection, _SET_UP, self._timeout_s)
+            await execute(connection, Statement(effects.SET_UP, self._set_up.encode()), self._timeout_s)
         except BaseException:
             await connection.close()
             self._count(-1)
@@ -115,8 +139,7 @@ class Pool:
         return connection
 
     def _count(self, change: int) -> None:
-        self._open += change
-        self._metrics.pool_size.set(self._open)
+        self._metrics.pool_size.inc(change)
 
 
 def _passing(error: BaseException) -> bool:

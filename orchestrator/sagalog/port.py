@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -141,6 +141,9 @@ class TermLog(Protocol):
 
     async def prove(self) -> None:
         """Prove the epoch without writing. Raises Fenced, or LogUnavailable when Postgres does not answer."""
+
+    def forget(self, sagas: Collection[SagaId]) -> None:
+        """These sagas, which are over, are about to be removed: that their rows are missing then is no loss."""
 
     def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
         """Every saga with something to do, running or compensating, that this epoch has not written yet, oldest first.

@@ -123,7 +123,7 @@ class PostgresSagaLog:
         if prepared is None:
             raise InvariantError("the epoch was raised without a connection")
         settings = self._settings
-        name = _application(settings.shard, settings.replica)
+        name = writer_application(settings.shard, settings.replica)
         try:
             await execute(prepared.writer, _NAME, settings.timeout_s, [name])
         except psycopg.Error as error:
@@ -156,7 +156,7 @@ class PostgresSagaLog:
             raise InvariantError("no connection is prepared")
         settings = self._settings
         parameters = {
-            "writers": _application(settings.shard, "%"),
+            "writers": writer_application(settings.shard, "%"),
             "standbys": _standby_application(settings.shard, "%"),
             "waited_s": settings.fence_wait_max_s,
         }
@@ -196,13 +196,12 @@ class PostgresSagaLog:
         return await self._connect_writer(_standby_application(self._settings.shard, self._settings.replica))
 
     async def _connect_term(self) -> psycopg.AsyncConnection:
-        return await self._connect_writer(_application(self._settings.shard, self._settings.replica))
+        return await self._connect_writer(writer_application(self._settings.shard, self._settings.replica))
 
     async def _connect_writer(self, application: str) -> psycopg.AsyncConnection:
         connection = await connect(self._settings.dsn, application, self._settings.timeout_s)
         try:
-            wait_ms = max(1, int(self._settings.fence_wait_max_s * 1000))
-            set_up = Statement(effects.SET_UP, f"{_WRITER_PLANS}; SET lock_timeout = {wait_ms}".encode())
+            set_up = Statement(effects.SET_UP, writer_set_up(self._settings.fence_wait_max_s))
             await execute(connection, set_up, self._settings.timeout_s)
         except psycopg.Error as error:
             await connection.close()
@@ -218,7 +217,12 @@ class PostgresSagaLog:
         return connection
 
 
-def _application(shard: int, replica: str) -> str:
+def writer_set_up(fence_wait_max_s: float) -> bytes:
+    """How a connection that writes under the fence is set up: its plans, and how long it waits for locks."""
+    return f"{_WRITER_PLANS}; SET lock_timeout = {max(1, int(fence_wait_max_s * 1000))}".encode()
+
+
+def writer_application(shard: int, replica: str) -> str:
     """The application_name of a writer: a claimant finds the older writers of its shard by it."""
     return f"baton-term-{shard}-{replica}"
 

@@ -6,44 +6,33 @@ Nothing here writes what the leader writes. Every read is bounded: in rows, in b
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from uuid import UUID
-
-import orjson
 
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.pool import Pool, Row
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.records import (
     Fence,
+    Found,
     News,
     SagaFilter,
     SagaRecord,
+    Started,
     TransitionRecord,
     saga_record,
     transition_record,
 )
+from orchestrator.sagalog.search import LISTED_BYTES_MAX, Search, id_range
 
 _SQL = load("reader.sql")
-
-# Inputs and results that take more in the table are left out of lists.
-_LISTED_BYTES_MAX = 2000
-# An id's time is its replica's, `created_at` is Postgres': how far the two clocks may differ before a list by time
-# could miss a saga.
-_CLOCKS_APART = timedelta(hours=1)
-# Finished sagas are counted on at most so many pages of the table (8 kB each); beyond, the count is an estimate.
-_SAMPLED_PAGES = 4000
-
-_FIRST_ID = UUID(int=0)
-_LAST_ID = UUID(int=(1 << 128) - 1)
 
 
 class Reader:
     """Every method raises LogUnavailable when Postgres does not answer in time."""
 
-    def __init__(self, pool: Pool, shard: int) -> None:
+    def __init__(self, pool: Pool, shard: int, searches: Pool | None = None) -> None:
         self._pool = pool
         self._shard = shard
+        self._search = Search(searches or pool)
 
     async def saga(self, saga_id: SagaId) -> SagaRecord | None:
         """One saga; None when there is none of this id."""
@@ -60,22 +49,38 @@ class Reader:
         return [transition_record(saga.id, saga.state, saga.sequence, row) for row in found]
 
     async def find(self, wanted: SagaFilter, before: SagaId | None, page: int) -> list[SagaRecord]:
-        """At most `page` sagas, newest first, behind the saga `before`; large inputs and results are left out."""
+        """At most `page` sagas, newest first, behind the saga `before`; large inputs and results are left out.
+
+        A filter by label or input is searched for as long as that takes; `search` says how far it came meanwhile.
+        """
+        if wanted.searched:
+            return await self._found(wanted, before, page)
         rows = await self._pool.fetch(
             _SQL["sagas"],
             {
-                "stored_bytes_max": _LISTED_BYTES_MAX,
-                "id_from": _bound(wanted.created_after, -_CLOCKS_APART, _FIRST_ID),
-                "id_before": min(before or _LAST_ID, _bound(wanted.created_before, _CLOCKS_APART, _LAST_ID)),
+                "stored_bytes_max": LISTED_BYTES_MAX,
+                **id_range(wanted, before),
                 "states": list(wanted.states) or None,
                 "definition": wanted.definition or None,
-                "labels": orjson.dumps(dict(wanted.labels)).decode() if wanted.labels else None,
                 "created_after": wanted.created_after,
                 "created_before": wanted.created_before,
                 "page": page,
             },
         )
         return [saga_record(row) for row in rows]
+
+    async def _found(self, wanted: SagaFilter, before: SagaId | None, page: int) -> list[SagaRecord]:
+        sagas: list[SagaRecord] = []
+        while True:
+            found = await self._search.find(wanted, before, page - len(sagas))
+            sagas += found.sagas
+            before = found.reached
+            if before is None or len(sagas) == page:
+                return sagas
+
+    async def search(self, wanted: SagaFilter, before: SagaId | None, page: int) -> Found:
+        """A page of the sagas that a filter searches for; see `Search.find`."""
+        return await self._search.find(wanted, before, page)
 
     async def news(self, known: Mapping[SagaId, int], rows: int) -> list[News]:
         """What has happened to the sagas behind the sequences given: at most `rows` transitions of each, in order.
@@ -92,6 +97,13 @@ class Reader:
         """Those of the sagas that are terminal."""
         return [SagaId(row[0]) for row in await self._pool.fetch(_SQL["ended"], {"ids": list(sagas)})]
 
+    async def started_as(self, request_id: str, request_hash: bytes) -> Started | None:
+        """The saga that a start with this request id and body has made, as the start was answered then."""
+        rows = await self._pool.fetch(_SQL["started_as"], {"request_id": request_id})
+        if not rows or bytes(rows[0][2]) != request_hash:
+            return None
+        return Started(SagaId(rows[0][0]), rows[0][1], existing=True)
+
     async def request_cancel(self, saga_id: SagaId, reason: str) -> bool:
         """Leave a note for the leader that the saga is to be undone; False when it is terminal, noted, or unknown."""
         rows = await self._pool.fetch(_SQL["request_cancel"], {"id": saga_id, "reason": reason})
@@ -102,17 +114,10 @@ class Reader:
         rows = await self._pool.fetch(_SQL["fence"], {"shard": self._shard})
         return Fence(*rows[0]) if rows else None
 
-    async def counts(self) -> dict[tuple[str, str], int]:
-        """Sagas by definition and state. Exact for those that are not finished, and for the others while they are few.
-
-        Beyond some 40,000 finished sagas their number is estimated from a sample of the table.
-        """
-        counts = {(row[0], row[1]): int(row[2]) for row in await self._pool.fetch(_SQL["count_unfinished"], {})}
-        pages = int((await self._pool.fetch(_SQL["pages"], {}))[0][0])
-        share = min(1.0, _SAMPLED_PAGES / max(1, pages))
-        for definition, state, count in await self._pool.fetch(_SQL["count_finished"], {"percent": 100 * share}):
-            counts[definition, state] = round(count / share)
-        return counts
+    async def counts(self, definition: str = "", states: Sequence[str] = ()) -> dict[tuple[str, str], int]:
+        """Sagas by definition and state, exactly, of one definition or of all; the states without any are left out."""
+        wanted = {"definition": definition or None, "states": list(states) or None}
+        return {(row[0], row[1]): int(row[2]) for row in await self._pool.fetch(_SQL["counts"], wanted)}
 
     async def oldest(self) -> dict[str, float]:
         """When the oldest saga of each state that is not done was started, in Unix time; 0 where there is none."""
@@ -121,13 +126,6 @@ class Reader:
     async def ping(self) -> None:
         """Return if Postgres answers, and has the schema."""
         await self._pool.fetch(_SQL["ping"], {})
-
-
-def _bound(at: datetime | None, slack: timedelta, otherwise: UUID) -> UUID:
-    if at is None:
-        return otherwise
-    milliseconds = round((at.timestamp() + slack.total_seconds()) * 1000)
-    return UUID(int=min(max(milliseconds, 0), (1 << 48) - 1) << 80)
 
 
 def _news(saga_id: SagaId, rows: list[Row]) -> News:

@@ -10,8 +10,7 @@ WHERE id = %(id)s;
 -- name: sagas
 -- A page, newest first: ids are ordered by time. A filter that is not asked for is NULL, and gone when the plan is
 -- made. The ids are bounded by the wanted times with room for clocks that differ, so that the primary key ends the
--- scan; the times themselves are compared as well. A query by label says that there are labels, so that the index of
--- labelled sagas serves it. Large inputs and results stay where they are: they are for GetSaga.
+-- scan; the times themselves are compared as well. Large inputs and results stay where they are: they are for GetSaga.
 SELECT id, definition, version, state, current_step, sequence,
     CASE WHEN pg_column_size(input) <= %(stored_bytes_max)s THEN input::text END,
     CASE WHEN pg_column_size(result) <= %(stored_bytes_max)s THEN result::text END,
@@ -20,11 +19,91 @@ FROM baton.saga
 WHERE id < %(id_before)s AND id >= %(id_from)s
     AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
     AND (%(definition)s::text IS NULL OR definition = %(definition)s::text)
-    AND (%(labels)s::text IS NULL OR (labels @> %(labels)s::text::jsonb AND labels <> '{}'))
     AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s::timestamptz)
     AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s::timestamptz)
 ORDER BY id DESC
 LIMIT %(page)s;
+
+-- name: examine
+-- A window of sagas, newest first, and which of them fit: those for which the time did not suffice fit or not, nobody
+-- knows (NULL). A JSON path is looked up in each input, so what bounds a search is the window, in rows and in time. The
+-- path holds when the first thing that it finds is neither false nor null; errors inside of it (a text that is
+-- compared with a number) are no match.
+SELECT id, CASE WHEN clock_timestamp() < statement_timestamp() + make_interval(secs => %(budget_s)s) THEN coalesce(
+        (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
+        AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s::timestamptz)
+        AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s::timestamptz)
+        AND (%(path)s::text IS NULL OR jsonb_path_query_first(input, %(path)s::text::jsonpath, '{}', true)
+            NOT IN ('false'::jsonb, 'null'::jsonb)),
+        false
+    ) END AS fits
+FROM (
+    SELECT id, state, created_at, input
+    FROM baton.saga
+    WHERE id < %(id_before)s AND id >= %(id_from)s
+        AND (%(definition)s::text IS NULL OR definition = %(definition)s::text)
+    ORDER BY id DESC
+    LIMIT %(rows)s
+) AS examined
+ORDER BY id DESC;
+
+-- name: examine_labelled
+-- The same among the sagas that bear a label: its index is walked from the newest saga on, as far as the window goes.
+-- No plan of this looks at sagas without the label.
+SELECT id, CASE WHEN clock_timestamp() < statement_timestamp() + make_interval(secs => %(budget_s)s) THEN coalesce(
+        (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
+        AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s::timestamptz)
+        AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s::timestamptz)
+        AND (%(definition)s::text IS NULL OR definition = %(definition)s::text)
+        AND (%(labels)s::text IS NULL OR labels @> %(labels)s::text::jsonb)
+        AND (%(label_keys)s::text[] IS NULL OR labels ?& %(label_keys)s::text[])
+        AND (%(path)s::text IS NULL OR jsonb_path_query_first(input, %(path)s::text::jsonpath, '{}', true)
+            NOT IN ('false'::jsonb, 'null'::jsonb)),
+        false
+    ) END AS fits
+FROM (
+    SELECT saga_id
+    FROM baton.saga_label
+    WHERE key = %(key)s AND value = %(value)s
+        AND saga_id < %(id_before)s AND saga_id >= %(id_from)s
+    ORDER BY saga_id DESC
+    LIMIT %(rows)s
+) AS labelled
+JOIN baton.saga ON id = saga_id
+ORDER BY id DESC;
+
+-- name: examine_named
+-- The same among the sagas that bear a label of that name, whatever its value. The expression is that of its index.
+SELECT id, CASE WHEN clock_timestamp() < statement_timestamp() + make_interval(secs => %(budget_s)s) THEN coalesce(
+        (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
+        AND (%(created_after)s::timestamptz IS NULL OR created_at >= %(created_after)s::timestamptz)
+        AND (%(created_before)s::timestamptz IS NULL OR created_at < %(created_before)s::timestamptz)
+        AND (%(definition)s::text IS NULL OR definition = %(definition)s::text)
+        AND (%(labels)s::text IS NULL OR labels @> %(labels)s::text::jsonb)
+        AND (%(label_keys)s::text[] IS NULL OR labels ?& %(label_keys)s::text[])
+        AND (%(path)s::text IS NULL OR jsonb_path_query_first(input, %(path)s::text::jsonpath, '{}', true)
+            NOT IN ('false'::jsonb, 'null'::jsonb)),
+        false
+    ) END AS fits
+FROM (
+    SELECT saga_id
+    FROM baton.saga_label
+    WHERE key || '' = %(key)s
+        AND saga_id < %(id_before)s AND saga_id >= %(id_from)s
+    ORDER BY saga_id DESC
+    LIMIT %(rows)s
+) AS labelled
+JOIN baton.saga ON id = saga_id
+ORDER BY id DESC;
+
+-- name: some_sagas
+SELECT id, definition, version, state, current_step, sequence,
+    CASE WHEN pg_column_size(input) <= %(stored_bytes_max)s THEN input::text END,
+    CASE WHEN pg_column_size(result) <= %(stored_bytes_max)s THEN result::text END,
+    error::text, labels::text, request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+FROM baton.saga
+WHERE id = ANY (%(ids)b::uuid[])
+ORDER BY id DESC;
 
 -- name: history
 -- The transitions up to the one that the saga's row has counted in; bounded in rows and in bytes, but at least one.
@@ -76,6 +155,9 @@ SELECT id
 FROM baton.saga
 WHERE id = ANY (%(ids)b::uuid[]) AND state IN ('COMPLETED', 'COMPENSATED', 'FAILED');
 
+-- name: started_as
+SELECT id, created_at, request_hash FROM baton.saga WHERE request_id = %(request_id)s;
+
 -- name: request_cancel
 -- The first reason stays, so it may be asked again. A saga that ends at the same moment is seen as ended: the row's
 -- lock is waited for. The leader reads the reason; nobody else acts on it.
@@ -92,17 +174,19 @@ SELECT count(*) FROM told;
 -- name: fence
 SELECT epoch, holder, raised_at FROM baton.fence WHERE shard = %(shard)s;
 
--- name: count_unfinished
--- Exact, by way of the partial indexes saga_live and saga_parked.
-SELECT definition, state, count(*)
-FROM baton.saga
-WHERE state IN ('PENDING', 'RUNNING', 'COMPENSATING')
+-- name: counts
+-- Exact, without a look at any saga: what the tally has summed up, and what has changed since.
+SELECT definition, state, sum(sagas)::bigint
+FROM (
+    SELECT definition, state, sagas FROM baton.tally
+    UNION ALL
+    SELECT definition, state, change FROM baton.tally_change
+) AS counted
+WHERE (%(definition)s::text IS NULL OR definition = %(definition)s::text)
+    AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
 GROUP BY definition, state
-UNION ALL
-SELECT definition, state, count(*)
-FROM baton.saga
-WHERE state = 'FAILED'
-GROUP BY definition, state;
+HAVING sum(sagas) <> 0
+ORDER BY definition, state;
 
 -- name: oldest
 -- By the ids, which are ordered by time: the first entry of an index for each state, however many sagas there are. A saga
@@ -126,16 +210,6 @@ UNION ALL
 SELECT 'FAILED', coalesce(extract(epoch FROM (
     SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'FAILED' ORDER BY id LIMIT 1
 )), 0)::float8;
-
--- name: pages
-SELECT pg_relation_size('baton.saga') / current_setting('block_size')::bigint;
-
--- name: count_finished
--- Of a sample of the table's pages, always the same ones, so that the cost stays bounded however many sagas there are.
-SELECT definition, state, count(*)
-FROM baton.saga TABLESAMPLE SYSTEM (%(percent)s::real) REPEATABLE (1)
-WHERE state IN ('COMPLETED', 'COMPENSATED')
-GROUP BY definition, state;
 
 -- name: ping
 -- A server without the schema is of no use either.

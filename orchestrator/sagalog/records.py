@@ -55,7 +55,10 @@ class SagaRecord:
 
 @dataclass(frozen=True, slots=True)
 class TransitionRecord:
-    """A row of the step log; `state` is that of the saga after it."""
+    """A row of the step log; `state` is that of the saga after it, `ordered` the JSON of who ordered it, and why.
+
+    Only the archive asks for the latter.
+    """
 
     saga_id: SagaId
     sequence: int
@@ -68,6 +71,7 @@ class TransitionRecord:
     epoch: int
     at: datetime
     state: str
+    ordered: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,31 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class SagaFilter:
-    """Which sagas to list: all that match every filter that is set."""
+    """Which sagas to list: all that match every filter that is set.
+
+    `labels` must be equal, those named in `label_keys` be there; `input_path` is a JSONPath that holds in the input.
+    """
 
     states: tuple[str, ...] = ()
     definition: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
+    label_keys: tuple[str, ...] = ()
+    input_path: str = ""
+
+    @property
+    def searched(self) -> bool:
+        """Whether sagas must be looked at one by one, a window at a time."""
+        return bool(self.labels or self.label_keys or self.input_path)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found so far, newest first; it goes on behind the saga `reached`, if there is more."""
+
+    sagas: list[SagaRecord]
+    reached: SagaId | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -279,6 +279,11 @@ class PostgresTermLog(TermReader):
         }
         async with self._writing:
             await self._until_known("park", parameters)
+
+    def forget(self, sagas: Collection[SagaId]) -> None:
+        """See `TermLog.forget`."""
+        if self._last_committed is not None and self._last_committed[0] in sagas:
+            self._last_committed = None
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """Call `wake` at every notification of new work, until cancelled. See `TermLog.listen`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -208,6 +208,9 @@ class RemoteTermLog:
             except LogUnavailable as error:
                 cause = error
                 await asyncio.sleep(RECONNECT_S)
+
+    def forget(self, sagas: Collection[SagaId]) -> None:
+        """See `TermLog.forget`: no upkeep runs here."""
 
     async def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
         """See `TermLog.unfinished`."""

@@ -13,10 +13,11 @@ import psycopg
 import pytest
 
 from orchestrator.cli.client import Client
+from orchestrator.cli.errors import CallRefused
 from orchestrator.drill.load import Load
 from orchestrator.embedded.cluster import Cluster
 from orchestrator.failpoints.effects import POINTS
-from orchestrator.pb.baton.v1 import saga_pb2
+from orchestrator.pb.baton.v1 import counting_pb2, saga_pb2
 
 from .house import eventually
 
@@ -43,9 +44,16 @@ def order(order_id: str) -> str:
 
 
 async def everything_a_client_asks(cluster: Cluster, client: Client, load: Load) -> None:
-    first = load.acknowledged[0]
-    await client.get_saga(first.saga_id)
+    await client.get_saga(load.acknowledged[-1].saga_id)
     await client.list_sagas(saga_pb2.ListSagasRequest(), 10)
+    await client.start_saga("order", order("o-labelled"), labels={"shop": "a"})
+    for labels, keys in (({}, []), ({"shop": "a"}, []), ({}, ["shop"])):
+        assert await client.list_sagas(
+            saga_pb2.ListSagasRequest(labels=labels, label_keys=keys, input_path='$.order_id starts with "o"'), 1
+        )
+    await client.count_sagas(counting_pb2.CountSagasRequest())
+    with pytest.raises(CallRefused):
+        await client.start_saga("order", "{}", request_id="refused")
     for _ in range(2):
         await client.start_saga("order", order("o-twice"), request_id="twice")
     await client.cancel_saga((await client.start_saga("order", order("o-undone"))).saga.saga_id, "no more")
@@ -89,7 +97,14 @@ def passed(cluster: Cluster) -> set[str]:
 
 async def test_every_failpoint_is_passed_by_replicas_that_work(tmp_path: Path) -> None:
     wanted = {point for point, effect in POINTS.items() if effect.name not in ELSEWHERE}
-    terms = {"BATON_FAILPOINTS": "; ".join(f"{point}=1*log" for point in POINTS)}
+    terms = {
+        "BATON_FAILPOINTS": "; ".join(f"{point}=1*log" for point in POINTS),
+        # What the load leaves is removed while the test runs.
+        "BATON_RETENTION_AFTER_S": "5",
+        "BATON_RETENTION_DIR": str(tmp_path / "archive"),
+        "BATON_RETENTION_INTERVAL_S": "0.5",
+        "BATON_RETENTION_MARGIN_S": "5",
+    }
     async with (
         Cluster(tmp_path, 2, 1, settings=terms, unsafe_no_fsync=True, restart_replicas=True) as cluster,
         Client(cluster.api_endpoints, spread=True, deadline_s=60) as client,

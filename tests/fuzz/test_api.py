@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.embedded.servers import Replica
-from orchestrator.pb.baton.v1 import cluster_pb2, saga_pb2
+from orchestrator.pb.baton.v1 import bulk_pb2, cluster_pb2, counting_pb2, saga_pb2
 from tests.integration.api_world import definition, descriptors, explained
 
 from .conftest import most_bytes
@@ -32,7 +32,7 @@ _LARGE = 100
 
 _METHODS: list[MethodDescriptor] = [
     method
-    for file in (saga_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR)
+    for file in (saga_pb2.DESCRIPTOR, cluster_pb2.DESCRIPTOR, counting_pb2.DESCRIPTOR, bulk_pb2.DESCRIPTOR)
     for service in file.services_by_name.values()
     for method in service.methods
 ]
@@ -114,6 +114,7 @@ def _known(saga_ids: list[str]) -> dict[str, st.SearchStrategy[Any]]:
         "name": st.sampled_from(["order", "no-such"]),
         "input_json": st.one_of(documents, texts),
         "request_id": st.sampled_from(["first", "", "second", "x" * 300]),
+        "input_path": st.one_of(st.sampled_from(["$.a > 1", "$.**", "$ ? (@.a == $.b)", "strict $.a", "$."]), texts),
         "version": st.integers(-1, 3),
         "page_size": st.integers(-1, 1001),
         "yaml": st.one_of(st.just(definition()), texts, texts.map(lambda text: definition(description=text))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,64 @@ def test_a_saga_is_started_read_and_listed(served: Served) -> None:
     table = served.baton("saga", "list", "--label", "test=listed").stdout.splitlines()
     assert table[0].split()[:3] == ["SAGA", "DEFINITION", "STATE"]
     assert table[1].split()[:4] == [started["saga_id"], "order", "v1", "PENDING"]
+
+
+def test_sagas_are_found_by_label_name_and_by_their_input(served: Served) -> None:
+    started = [
+        served.json("saga", "start", "order", "-i", json.dumps({**INPUT, "n": n}), "-l", f"found-{n}=here")
+        for n in (1, 2)
+    ]
+    found = served.json("saga", "list", "--has-label", "found-2", "--where", "$.n > 1")
+    assert [saga["saga_id"] for saga in found] == [started[1]["saga_id"]]
+    assert served.json("saga", "list", "--has-label", "found-2", "--where", "$.n > 2") == []
+    wrong = served.baton("saga", "list", "--where", "$.n >")
+    assert (wrong.exit_code, wrong.stdout) == (1, "")
+    assert "input_path" in wrong.stderr
+
+
+def test_sagas_are_counted(served: Served) -> None:
+    before = served.json("saga", "count", "--state", "pending")
+    served.json(*START)
+    after = served.json("saga", "count", "--state", "pending", "--definition", "order")
+    assert after["total"] == before["total"] + 1
+    assert after["counts"] == [{"definition": "order", "state": "PENDING", "count": after["total"]}]
+    table = [line.split() for line in served.baton("saga", "count").stdout.splitlines()]
+    assert table[0] == ["DEFINITION", "STATE", "SAGAS"]
+    assert ["order", "PENDING", str(after["total"])] in table
+    assert table[-1][0] == "total"
+
+
+def test_many_are_cancelled_after_a_dry_run_and_the_exit_status_is_true(served: Served) -> None:
+    sagas = [served.json(*START, "--label", "many=one")["saga_id"] for _ in range(3)]
+    dry = served.baton("saga", "cancel", "--label", "many=one", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert dry.stdout.splitlines()[-1] == "3 would be ordered"
+    assert [line.split()[0] for line in dry.stdout.splitlines()[:-1]] == sagas[::-1]
+    assert all(served.json("saga", "get", saga)["cancel_reason"] is None for saga in sagas)
+
+    some = served.baton("saga", "cancel", "--label", "many=one", "--reason", "recall", "--max", "2")
+    assert (some.exit_code, some.stdout.splitlines()[-2:]) == (
+        6,
+        ["2 ordered", "more sagas may match than --max allows: give the order again"],
+    )
+    rest = served.baton("saga", "cancel", "--label", "many=one", "--reason", "recall", "--json")
+    *items, end = [json.loads(line) for line in rest.stdout.splitlines()]
+    assert (rest.exit_code, end["finished"], end["outcomes"]) == (0, True, {"ALREADY_ORDERED": 2, "ORDERED": 1})
+    assert [item["saga_id"] for item in items] == sagas[::-1]
+    assert all(served.json("saga", "get", saga)["cancel_reason"] == "recall" for saga in sagas)
+
+    served.execute("UPDATE baton.saga SET state = 'COMPLETED', finished_at = now() WHERE id = %s", sagas[0])
+    late = served.baton("saga", "cancel", "--label", "many=one", "--state", "completed")
+    assert (late.exit_code, late.stdout.splitlines()[-1]) == (6, "1 had ended")
+    none = served.baton("saga", "cancel", "--label", "many=none")
+    assert (none.exit_code, none.stdout) == (0, "no saga matches\n")
+
+
+@pytest.mark.parametrize("args", [(), (str(UUID(int=7)), "--all"), (str(UUID(int=7)), "--dry-run")])
+def test_a_cancellation_says_what_it_means(served: Served, args: tuple[str, ...]) -> None:
+    result = served.baton("saga", "cancel", *args)
+    assert result.exit_code == 2, result.output
+    assert "SAGA" in result.stderr
 
 
 def test_the_same_request_id_gives_the_same_saga_and_another_body_is_refused(served: Served) -> None:
@@ -322,3 +381,18 @@ def test_the_package_runs_as_the_command() -> None:
     ).stdout
     for command in ("replica", "migrate", "demo", "dev", "definition", "saga", "cluster"):
         assert command in shown
+
+
+def test_the_lines_of_the_guide_to_finding_sagas_do_what_it_says(served: Served) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "finding.md").read_text()
+    lines = guide.split("```sh\n")[1].split("```")[0].splitlines()
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("baton ")]
+    printed = [served.baton(*command) for command in commands]
+    assert [result.exit_code for result in printed] == [0] * len(commands), [result.output for result in printed]
+    first, second, gold, heavy, many, _, live, dry, cancelled = (result.stdout for result in printed)
+    ids = [text.split()[1] for text in (first, second)]
+    for text, there in ((gold, [True, False]), (heavy, [True, False]), (many, [False, True]), (dry, [True, False])):
+        assert [saga in text for saga in ids] == there, text
+    assert "PENDING" in live
+    assert cancelled.splitlines()[-1] == "1 ordered"
+    assert served.json("saga", "get", ids[0])["cancel_reason"] == "recall of 41000"

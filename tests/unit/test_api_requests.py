@@ -135,11 +135,17 @@ class NoIntake:
         raise AssertionError(f"nothing is to be stored: {new}")
 
 
+class NoReader:
+    async def started_as(self, request_id: str, request_hash: bytes) -> None:
+        raise AssertionError(f"a start without a request id was never made before: {request_id}")
+
+
 async def test_large_inputs_are_checked_as_far_as_there_is_room_and_small_ones_always(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     registry = SlowRegistry()
-    way = Starts(registry, NoIntake(), 1_000_000)
+    reader: Any = NoReader()
+    way = Starts(registry, NoIntake(), 1_000_000, reader)
     large = AskedStart("order", 0, '{"a": "' + "x" * 100_000 + '"}', {}, "")
     monkeypatch.setattr(starts, "LARGE_BYTES_MAX", 250_000)
     checked = [asyncio.create_task(way.submit(large)) for _ in range(2)]

@@ -1,0 +1,120 @@
+-- Statements of the leader's upkeep, on a connection of their own: they must not hold up what drives sagas. Each takes
+-- the fence row FOR SHARE under its epoch (R3), as every write of a leader does; the first column says whether it held.
+
+-- name: fold_tally
+-- Each change is deleted by one statement alone, and what that one deleted it adds: nothing is lost or counted twice,
+-- whoever else folds. In the order of the key, so that two that overlap cannot wait for each other.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), folded AS (
+    DELETE FROM baton.tally_change AS c
+    USING fence
+    WHERE c.shard = fence.shard
+        AND c.ctid = ANY (ARRAY(
+            SELECT ctid FROM baton.tally_change WHERE shard = %(shard)s LIMIT %(rows)s FOR UPDATE SKIP LOCKED
+        ))
+    RETURNING c.shard, c.definition, c.state, c.change
+), added AS (
+    INSERT INTO baton.tally AS t (shard, definition, state, sagas)
+    SELECT shard, definition, state, sum(change)
+    FROM folded
+    GROUP BY shard, definition, state
+    ORDER BY shard, definition, state
+    ON CONFLICT (shard, definition, state) DO UPDATE SET sagas = t.sagas + excluded.sagas
+)
+SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM folded);
+
+-- name: finished
+-- A page of the sagas behind the id `after`, oldest first, and which of them have ended well so long ago that they may
+-- go. No index is needed: ids are ordered by time, no saga ends before it begins, and what is as old as that and still
+-- here is mostly what is looked for. Bounded in the rows that it looks at.
+SELECT id, sequence, shard = %(shard)s AND state IN ('COMPLETED', 'COMPENSATED')
+    AND finished_at < clock_timestamp() - make_interval(secs => %(after_s)s) AS over,
+    pg_column_size(input) + coalesce(pg_column_size(result), 0)
+FROM baton.saga
+WHERE id > %(after)s
+    AND id < (
+        SELECT rpad(
+            lpad(
+                to_hex((extract(epoch FROM clock_timestamp() - make_interval(secs => %(after_s)s)) * 1000)::bigint),
+                12, '0'
+            ),
+            32, '0'
+        )::uuid
+    )
+ORDER BY id
+LIMIT %(rows)s;
+
+-- name: archived_sagas
+SELECT id, definition, version, state, current_step, sequence, input::text, result::text, error::text, labels::text,
+    request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+FROM baton.saga
+WHERE id = ANY (%(ids)b::uuid[])
+ORDER BY id;
+
+-- name: archived_history
+-- The rows of many sagas in order, behind the last row that is known; bounded in rows and in bytes, but at least one.
+SELECT saga_id, sequence, step, position, status, attempt, result, error_code, error_message, epoch, at, ordered
+FROM (
+    SELECT *, sum(octet_length(coalesce(result, ''))) OVER upwards AS bytes, row_number() OVER upwards AS number
+    FROM (
+        SELECT saga_id, sequence, step, position, status, attempt, result::text AS result, error_code, error_message,
+            epoch, at, ordered::text AS ordered
+        FROM baton.step_log
+        WHERE saga_id = ANY (%(ids)b::uuid[]) AND (saga_id, sequence) > (%(saga)s, %(after)s)
+        ORDER BY saga_id, sequence
+        LIMIT %(rows)s
+    ) AS page
+    WINDOW upwards AS (ORDER BY saga_id, sequence)
+) AS measured
+WHERE bytes <= %(bytes)s OR number = 1
+ORDER BY saga_id, sequence;
+
+-- name: remove
+-- Only what is as it was when it was read, and so in the archive: its sequence says that, its state that nobody needs
+-- it. A saga that failed stays until a person has resolved it.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), gone AS (
+    DELETE FROM baton.saga AS s
+    USING fence, unnest(%(ids)b::uuid[], %(sequences)b::bigint[]) AS w (id, sequence)
+    WHERE s.id = w.id AND s.shard = fence.shard AND s.sequence = w.sequence
+        AND s.state IN ('COMPLETED', 'COMPENSATED')
+        AND s.finished_at < clock_timestamp() - make_interval(secs => %(after_s)s)
+    RETURNING s.id
+), unlogged AS (
+    DELETE FROM baton.step_log AS l USING gone WHERE l.saga_id = gone.id
+), unsignalled AS (
+    DELETE FROM baton.signal AS l USING gone WHERE l.saga_id = gone.id
+)
+SELECT (SELECT count(*) FROM fence), (SELECT array_agg(id) FROM gone);
+
+-- name: raise_watermark
+-- The second stride makes sure that nothing has come in below it since the first. An id is time and chance: the first
+-- 48 bits are milliseconds since 1970, and it is of version 7. Nothing is started with an id of more than a margin ago.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), lowest AS MATERIALIZED (
+    SELECT least(
+        (SELECT id FROM baton.saga WHERE shard = %(shard)s ORDER BY id LIMIT 1),
+        (
+            lpad(
+                to_hex((extract(epoch FROM clock_timestamp() - make_interval(secs => %(margin_s)s)) * 1000)::bigint),
+                12, '0'
+            ) || '70008000000000000000'
+        )::uuid
+    ) AS id
+), raised AS (
+    INSERT INTO baton.watermark AS w (shard, before_id, next_id, next_at)
+    SELECT fence.shard, '00000000-0000-0000-0000-000000000000', lowest.id, clock_timestamp() FROM fence, lowest
+    ON CONFLICT (shard) DO UPDATE
+        SET before_id = greatest(w.before_id, least(w.next_id, excluded.next_id)),
+            next_id = excluded.next_id,
+            next_at = excluded.next_at
+        WHERE w.next_at < clock_timestamp() - make_interval(secs => %(margin_s)s)
+    RETURNING before_id
+)
+SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM raised);
+
+-- name: watermark
+SELECT before_id FROM baton.watermark WHERE shard = %(shard)s;

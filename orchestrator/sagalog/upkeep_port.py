@@ -1,0 +1,65 @@
+"""What the leader's upkeep needs of the saga log, whatever keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.saga.model import Epoch, SagaId
+from orchestrator.sagalog.records import SagaRecord, TransitionRecord
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedSaga:
+    """A saga that is over, as it was read: `sequence` tells later whether it still is as it was.
+
+    `size_bytes` is about what its input and its result take in the log.
+    """
+
+    id: SagaId
+    sequence: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedPage:
+    """What a page of old sagas has that may go; the next page begins behind `last`, None when there is none."""
+
+    over: tuple[FinishedSaga, ...]
+    last: SagaId | None
+
+
+class UpkeepLog(Protocol):
+    """The saga log as the upkeep sees it. All methods raise LogUnavailable; what writes raises Fenced."""
+
+    async def fold_tally(self, epoch: Epoch) -> int:
+        """Fold some of what has changed into the sums of the tally; how many changes. 0 when none are left."""
+        ...
+
+    async def finished(self, after: SagaId | None, after_s: float, rows: int) -> FinishedPage:
+        """Of the next `rows` old sagas behind `after`, those that ended well more than `after_s` seconds ago."""
+        ...
+
+    async def sagas(self, ids: Sequence[SagaId]) -> list[SagaRecord]:
+        """These sagas as they lie, by id."""
+        ...
+
+    def history(self, sagas: Sequence[SagaRecord]) -> AsyncGenerator[list[TransitionRecord]]:
+        """All their transitions, by saga and sequence, a bounded page at a time. Their `state` says nothing."""
+        ...
+
+    async def remove(self, sagas: Sequence[FinishedSaga], after_s: float, epoch: Epoch) -> list[SagaId]:
+        """Remove those that are as they were read, and over for so long; which these were."""
+        ...
+
+    async def raise_watermark(self, margin_s: float, epoch: Epoch) -> SagaId:
+        """Raise the watermark if that is due, and return it: no saga below it is kept, or will be started.
+
+        It trails what is so now by `margin_s` seconds, at least.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        ...
