@@ -14,6 +14,7 @@ import signal
 import psycopg
 import structlog
 
+from orchestrator.admission.admission import Admission
 from orchestrator.api.server import ApiParts, ApiServer, ApiSettings
 from orchestrator.api.watcher import Watcher
 from orchestrator.config import Settings
@@ -88,7 +89,16 @@ class Replica:
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
         self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
         self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
-        parts = ApiParts(self._registry, self._intake, self._reader, self._definitions, self._leadership, self._watcher)
+        self._admission = Admission(settings, self._intake, metrics)
+        parts = ApiParts(
+            self._registry,
+            self._intake,
+            self._reader,
+            self._definitions,
+            self._leadership,
+            self._watcher,
+            self._admission.admit,
+        )
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
         self._census = Census(self._reader.counts)
@@ -126,6 +136,7 @@ class Replica:
                         self._census.run(),
                         self._intake.run(),
                         self._watcher.run(),
+                        self._measure(),
                         self._prepare(),
                     )
                 ]
@@ -151,6 +162,11 @@ class Replica:
             if self._settings.definitions_dir is not None:
                 group.create_task(apply_folder(self._settings.definitions_dir, self._registry))
             group.create_task(self._look_around())
+
+    async def _measure(self) -> None:
+        """See what new sagas would meet, from when there is a schema."""
+        await self._migrated.wait()
+        await self._admission.run()
 
     async def _migrate(self) -> None:
         said = ""

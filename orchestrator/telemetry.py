@@ -120,6 +120,12 @@ class Metrics:
         self.intake_queue = Gauge(
             "baton_intake_queue_depth", "Starts that wait for the next commit.", registry=registry
         )
+        self.pressure = Gauge(
+            "baton_pressure", "1 while this cause keeps new sagas out of this replica.", ["cause"], registry=registry
+        )
+        self.starts_refused = Counter(
+            "baton_starts_refused", "Calls that wanted to start sagas while none were taken.", registry=registry
+        )
         self.pool_size = Gauge("baton_pool_connections", "Postgres connections of the pool.", registry=registry)
         self.pool_waiting = Gauge("baton_pool_waiting", "Requests that wait for a connection.", registry=registry)
 

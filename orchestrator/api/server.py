@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -46,7 +47,10 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class ApiParts:
-    """The rest of the replica, as far as the API needs it. `watcher` and the intake are run by whoever made them."""
+    """The rest of the replica, as far as the API needs it. `watcher` and the intake are run by whoever made them.
+
+    `admit` raises Overloaded while no new sagas are taken.
+    """
 
     registry: Registry
     intake: Intake
@@ -54,6 +58,7 @@ class ApiParts:
     definitions: Definitions
     leadership: Leadership
     watcher: Watcher
+    admit: Callable[[], None] = lambda: None
 
 
 class ApiServer:
@@ -68,7 +73,7 @@ class ApiServer:
         self._server = grpc.aio.server(
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
-        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max)
+        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.admit)
         sagas = SagaService(starts, parts.reader, parts.watcher, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)

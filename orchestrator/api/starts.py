@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -41,7 +41,11 @@ class AskedStart:
 class Starts:
     """Checks starts and hands them to the intake."""
 
-    def __init__(self, registry: Registry, intake: Intake, input_bytes_max: int) -> None:
+    def __init__(
+        self, registry: Registry, intake: Intake, input_bytes_max: int, admit: Callable[[], None] = lambda: None
+    ) -> None:
+        """`admit` raises Overloaded while no new sagas are taken; ask it before a call's starts are looked at."""
+        self.admit = admit
         self._registry = registry
         self._newest = Newest(registry)
         self._intake = intake

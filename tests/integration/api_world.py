@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -216,6 +216,13 @@ class Leadership:
 
 
 @dataclass
+class Door:
+    """Whether new sagas are taken: what the test puts here is asked."""
+
+    admit: Callable[[], None] = lambda: None
+
+
+@dataclass
 class Served:
     """A running API server and what it is made of."""
 
@@ -224,6 +231,7 @@ class Served:
     registry: Registry
     metrics: Metrics
     wakes: list[None]
+    door: Door
 
 
 @asynccontextmanager
@@ -239,11 +247,12 @@ async def serving(
     intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
     watcher = Watcher(reader)
     leadership = leadership or Leadership()
-    parts = ApiParts(registry, intake, reader, definitions, leadership, watcher)
+    door = Door()
+    parts = ApiParts(registry, intake, reader, definitions, leadership, watcher, lambda: door.admit())
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
     running = [asyncio.create_task(intake.run()), asyncio.create_task(watcher.run())]
     try:
-        yield Served(server, await server.start(), registry, metrics, wakes)
+        yield Served(server, await server.start(), registry, metrics, wakes, door)
     finally:
         await server.stop(1.0)
         for task in running:
