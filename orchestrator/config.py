@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     recovery_page: int = Field(
         500, ge=1, description="Sagas read at a time at takeover: bounds the memory of the scan."
     )
+    stop_grace_s: float = Field(
+        5.0, ge=0, description="On SIGTERM, so long calls of clients that are under way may take to be answered."
+    )
     poll_interval_s: float = Field(
         1.0, gt=0, description="Look for pending sagas at least so often, if no NOTIFY came."
     )

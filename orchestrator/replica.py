@@ -43,7 +43,6 @@ from orchestrator.telemetry import Metrics
 
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
-API_GRACE_S = 1.0
 
 # A leader keeps tens of thousands of objects alive and makes few cycles: the collector looks seldom at what is old. It
 # looks often at what is young, since nothing else runs meanwhile: 50,000 objects take 0.1 s of a core, and a leader
@@ -112,7 +111,7 @@ class Replica:
         )
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; hand leadership over at once then, and return.
+        """Serve until SIGTERM or SIGINT; refuse what is new then, hand leadership over, finish what is old, and return.
 
         The API's port is open still, and sends callers to other replicas: end the process.
         """
@@ -143,9 +142,12 @@ class Replica:
                 group.create_task(self._leadership.run())
                 await self._stopping.wait()
                 log.info("replica_stops", replica=settings.replica)
-                # Leadership first: another replica drives on while this one says goodbye to its callers.
+                # Nothing new comes in from here on, and callers go to other replicas, at once.
+                self._readiness.leave()
+                self._api.refuse()
+                # Leadership first: another replica drives on while this one finishes what its callers wait for.
                 await self._leadership.close()
-                await self._api.drain(API_GRACE_S)
+                await self._api.drain(settings.stop_grace_s)
                 for part in parts:
                     part.cancel()
         finally:

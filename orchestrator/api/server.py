@@ -97,13 +97,18 @@ class ApiServer:
         await self._report(serving=True)
         return port
 
+    def refuse(self) -> None:
+        """Send new calls to other replicas from now on."""
+        self.serving = False
+        self._doorway.shut()
+
     async def drain(self, grace_s: float) -> None:
         """Send new calls to other replicas, and let those under way end for at most `grace_s` seconds.
 
         Callers that wait for sagas are answered at once with the state there is. The port stays open until the process
         ends, so that no call meets a server that is half stopped.
         """
-        self.serving = False
+        self.refuse()
         await self._report(serving=False)
         self._watcher.close()
         await self._doorway.close(grace_s)
