@@ -129,6 +129,13 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("console", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
+    log_transitions: bool = Field(
+        True, description="Log one event for each transition of a saga that this leader has written."
+    )
+    log_payloads: bool = Field(
+        False, description="Log the inputs of sagas and the replies of participants with them; they may be private."
+    )
+
     failpoints: str = Field(
         "",
         description="For drills alone: failpoints to arm, as `name=terms; name=terms`; `on` arms none. When set, the "

@@ -10,6 +10,8 @@ import asyncio
 import gc
 import random
 import signal
+import sys
+from collections.abc import Sequence
 
 import psycopg
 import structlog
@@ -28,10 +30,13 @@ from orchestrator.driving.outages import Outages
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
+from orchestrator.driving.transition_log import TransitionLog
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.victory import Cause, Ending, Hooks
+from orchestrator.saga.events import Event
+from orchestrator.saga.model import Saga
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.migrate import migrate
@@ -39,7 +44,7 @@ from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.term import boottime_s
-from orchestrator.telemetry import Metrics
+from orchestrator.telemetry import EventLines, Metrics
 
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
@@ -74,6 +79,7 @@ class Replica:
         self._registry = Registry(self._definitions, describe)
         self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
         self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
+        self._transition_log = _transition_log(settings)
         clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
         means = Means(
@@ -82,7 +88,7 @@ class Replica:
             _leader_settings(settings),
             clocks,
             metrics,
-            written=self._watcher.nudge,
+            written=self._written,
         )
         self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
@@ -216,6 +222,11 @@ class Replica:
     def _etcd_trouble(self) -> str | None:
         return self._leadership.etcd_trouble
 
+    def _written(self, saga: Saga, events: Sequence[Event]) -> None:
+        self._watcher.nudge(saga.id)
+        if self._transition_log is not None:
+            self._transition_log(saga, events)
+
     def _beat(self, lag_s: float) -> None:
         self._metrics.loop_lag_s.observe(lag_s)
         self._metrics.lease_left_s.set(self._leadership.view.lease_left_s)
@@ -230,6 +241,11 @@ class Replica:
 
     def _accused(self, verdict: str) -> None:
         self._metrics.accusations.labels(verdict).inc()
+
+
+def _transition_log(settings: Settings) -> TransitionLog | None:
+    lines = EventLines(settings.log_format, settings.log_level, sys.stderr)
+    return TransitionLog(lines, payloads=settings.log_payloads) if settings.log_transitions else None
 
 
 def _log_settings(settings: Settings) -> LogSettings:

@@ -2,12 +2,12 @@
 
 -- name: backlog
 -- Sagas that wait to be begun, counted no further than the limit needs, and how long the oldest has waited. Ids are
--- ordered by time, and the index saga_live has them in that order. A saga whose time has not come yet waits for nobody.
+-- ordered by time, and the index saga_awake has them in that order. A saga that sleeps waits for nobody.
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)
 FROM (
-    SELECT greatest(created_at, next_run_at) AS since
+    SELECT greatest(created_at, start_at) AS since
     FROM baton.saga
-    WHERE shard = %(shard)s AND state = 'PENDING' AND (next_run_at IS NULL OR next_run_at <= clock_timestamp())
+    WHERE shard = %(shard)s AND state = 'PENDING' AND next_run_at IS NULL
     ORDER BY id
     LIMIT %(most)s
 ) AS waiting;
