@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from orchestrator.cli import cluster, definition, demo, drill, replica, saga, simulate, soak
+from orchestrator.cli.doctor import doctor
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.migrate import migrate
 
@@ -18,6 +19,7 @@ app.add_typer(saga.app, name="saga")
 app.add_typer(definition.app, name="definition")
 app.add_typer(cluster.app, name="cluster")
 app.command("migrate")(migrate)
+app.command("doctor")(doctor)
 app.command("failpoints")(failpoints)
 replica.register(app)
 demo.register(app)
