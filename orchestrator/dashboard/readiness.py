@@ -60,7 +60,7 @@ class Readiness:
     def leave(self) -> None:
         """Say that this replica is not ready any more, at once and for good."""
         self._leaving = True
-        self._look()
+        self._waiting = ("replica: it shuts down",)
 
     async def run(self) -> None:
         """Beat, and look at what the replica needs, until cancelled."""
@@ -84,9 +84,9 @@ class Readiness:
             await asyncio.sleep(_PROBE_S)
 
     def _look(self) -> None:
-        waiting = []
         if self._leaving:
-            waiting.append("replica: it shuts down")
+            return
+        waiting = []
         if not self._serving():
             waiting.append("api: it does not serve")
         if self._postgres:

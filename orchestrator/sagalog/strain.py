@@ -50,11 +50,15 @@ class Strain:
 
     @property
     def commit_s(self) -> float | None:
-        """The time that commits take, in seconds: the shortest of the last few, so that one slow one is forgiven."""
-        times_s = [*self._commits_s]
-        if self._asking_since_s is not None:
-            times_s = [*times_s[1 - _SLOW_IN_A_ROW :], time.monotonic() - self._asking_since_s]
-        return min(times_s) if len(times_s) >= _SLOW_IN_A_ROW else None
+        """The time that commits take, in seconds: the shortest of the last few, so that one slow one is forgiven.
+
+        One that is under way counts as soon as it has taken longer than those before it.
+        """
+        known_s = [*self._commits_s]
+        if self._asking_since_s is not None and len(known_s) == _SLOW_IN_A_ROW:
+            so_far_s = time.monotonic() - self._asking_since_s
+            return max(min(known_s), min(*known_s[1:], so_far_s))
+        return min(known_s) if len(known_s) == _SLOW_IN_A_ROW else None
 
     @property
     def absent_s(self) -> float:

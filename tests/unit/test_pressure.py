@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,7 +16,7 @@ from orchestrator.admission.door import Door
 from orchestrator.admission.pressure import Cause, Limits, explain, judge, retry_delay_s
 from orchestrator.config import Settings
 from orchestrator.errors import Overloaded
-from orchestrator.sagalog.strain import Backlog
+from orchestrator.sagalog.strain import Backlog, Strain
 from orchestrator.telemetry import Metrics
 
 LIMITS = Limits({cause: 100.0 for cause in Cause}, reopen_share=0.8)
@@ -86,6 +87,28 @@ class Gauges:
 
     def pressure(self, cause: Cause) -> float | None:
         return self.metrics.registry.get_sample_value("baton_pressure", {"cause": cause.value})
+
+
+@pytest.mark.parametrize(
+    ("finished_s", "under_way_s", "expected_s"),
+    [
+        ((0.01, 0.01), None, None),
+        ((0.01, 0.01, 5.0), None, 0.01),
+        ((2.0, 3.0, 4.0), None, 2.0),
+        # One that has just begun does not make the others fast.
+        ((2.0, 3.0, 4.0), 0.0, 2.0),
+        # One that hangs is known by the time it has taken so far.
+        ((0.01, 3.0, 4.0), 60.0, 3.0),
+        ((0.01, 0.01, 0.02), 60.0, 0.01),
+    ],
+)
+def test_commits_are_slow_when_the_last_three_are(
+    finished_s: tuple[float, ...], under_way_s: float | None, expected_s: float | None
+) -> None:
+    strain = Strain("", "r1", 0, 1.0, 10)
+    strain._commits_s.extend(finished_s)
+    strain._asking_since_s = None if under_way_s is None else time.monotonic() - under_way_s
+    assert strain.commit_s == expected_s
 
 
 def test_the_door_shuts_and_opens_by_its_gauges_and_the_metric_says_so() -> None:
