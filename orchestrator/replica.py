@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import psycopg
 import structlog
 
-from orchestrator.admission.admission import Admission
 from orchestrator.api.server import ApiParts, ApiServer, ApiSettings
 from orchestrator.api.watcher import Watcher
 from orchestrator.config import Settings
@@ -35,6 +34,7 @@ from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.victory import Cause, Ending, Hooks
+from orchestrator.pressure.backpressure import Backpressure
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Saga
 from orchestrator.sagalog.definitions import PostgresDefinitions
@@ -94,7 +94,7 @@ class Replica:
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
         self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
         self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
-        self._admission = Admission(settings, self._intake, metrics)
+        self._backpressure = Backpressure(settings, self._intake, metrics)
         parts = ApiParts(
             self._registry,
             self._intake,
@@ -102,7 +102,7 @@ class Replica:
             self._definitions,
             self._leadership,
             self._watcher,
-            self._admission.admit,
+            self._backpressure.admit,
         )
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
@@ -174,7 +174,7 @@ class Replica:
     async def _measure(self) -> None:
         """See what new sagas would meet, from when there is a schema."""
         await self._migrated.wait()
-        await self._admission.run()
+        await self._backpressure.run()
 
     async def _migrate(self) -> None:
         said = ""

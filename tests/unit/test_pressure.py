@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.admission import memory
-from orchestrator.admission.admission import limits_of
-from orchestrator.admission.door import Door
-from orchestrator.admission.pressure import Cause, Limits, explain, judge, retry_delay_s
 from orchestrator.config import Settings
 from orchestrator.errors import Overloaded
+from orchestrator.pressure import memory
+from orchestrator.pressure.backpressure import limits_of
+from orchestrator.pressure.door import Door
+from orchestrator.pressure.judge import Cause, Limits, explain, judge, retry_delay_s
 from orchestrator.sagalog.strain import Backlog, Strain
 from orchestrator.telemetry import Metrics
 

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import structlog
 
-from orchestrator.admission import memory
-from orchestrator.admission.pressure import Cause, Limits, explain, judge, retry_delay_s
 from orchestrator.errors import Overloaded
+from orchestrator.pressure import memory
+from orchestrator.pressure.judge import Cause, Limits, explain, judge, retry_delay_s
 from orchestrator.sagalog.strain import Backlog
 from orchestrator.telemetry import Metrics
 

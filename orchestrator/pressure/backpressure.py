@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from orchestrator.admission.door import Door, Queue
-from orchestrator.admission.memory import limit_bytes
-from orchestrator.admission.pressure import Cause, Limits
 from orchestrator.config import Settings
+from orchestrator.pressure.door import Door, Queue
+from orchestrator.pressure.judge import Cause, Limits
+from orchestrator.pressure.memory import limit_bytes
 from orchestrator.sagalog.strain import Strain
 from orchestrator.telemetry import Metrics
 
 
-class Admission:
+class Backpressure:
     """Ask `admit` for each start; `run` it once the schema is there."""
 
     def __init__(self, settings: Settings, queue: Queue, metrics: Metrics) -> None:
