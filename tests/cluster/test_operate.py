@@ -53,7 +53,7 @@ def run(script: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedP
 async def park_a_saga(house: House) -> str:
     """A saga whose payment is refused, and whose reservation cannot be released."""
     await house.apply("parks", "reserve pay", compensation=", retry: {retries: 0}")
-    away = fault_pb2.Fault(order_id="fail-payment-1", method="Release", error_code="UNAVAILABLE", times=99)
+    away = fault_pb2.Fault(order_id="fail-payment-1", method="Release", error_code="INTERNAL", times=99)
     await inject(house.cluster, [("inventory", away)])
     saga = await house.start("parks", "fail-payment-1")
     assert (await house.end(saga)).saga.state == saga_pb2.SAGA_STATE_FAILED
