@@ -32,9 +32,11 @@ RUN /build/tools/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-is
 
 FROM ${PYTHON_IMAGE}
 
-RUN groupadd --gid 10001 baton && useradd --uid 10001 --gid baton --no-create-home --shell /usr/sbin/nologin baton
+RUN groupadd --gid 10001 baton && useradd --uid 10001 --gid baton --no-create-home --shell /usr/sbin/nologin baton \
+    # Where compose keeps the databases' password: a new volume takes the owner and the mode over.
+    && install -d -o baton -g baton -m 700 /var/lib/baton
 COPY --from=builder /opt/baton /opt/baton
-COPY deploy/docker/healthcheck.py /opt/baton/healthcheck.py
+COPY deploy/docker/healthcheck.py deploy/docker/make_password.py /opt/baton/
 
 # A container has one address, so it listens on all of them. What it is called from outside, BATON_*_ADVERTISE, only
 # whoever runs it knows.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import cluster, definition, demo, drill, replica, saga, simulate, soak
+from orchestrator.cli import certify, cluster, definition, demo, drill, orders, replica, saga, simulate, soak
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.failpoints import failpoints
+from orchestrator.cli.leader_label import leader_label
 from orchestrator.cli.migrate import migrate
 
 app = typer.Typer(
@@ -18,9 +19,14 @@ app = typer.Typer(
 app.add_typer(saga.app, name="saga")
 app.add_typer(definition.app, name="definition")
 app.add_typer(cluster.app, name="cluster")
+orders.add_to(saga.app)
+app.command("parked")(orders.parked)
+app.command("approvals")(orders.approvals)
 app.command("migrate")(migrate)
 app.command("doctor")(doctor)
 app.command("failpoints")(failpoints)
+app.command("leader-label")(leader_label)
+certify.register(app)
 replica.register(app)
 demo.register(app)
 drill.register(app)

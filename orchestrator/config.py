@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     api_advertise: str = Field(
         "", description="host:port under which clients and replicas reach the API; default: listen."
     )
-    http_listen: str = Field("127.0.0.1:7480", description="host:port of /metrics, /healthz and /readyz.")
+    http_listen: str = Field("127.0.0.1:7480", description="host:port of /metrics, /healthz, /readyz and /leaderz.")
     http_advertise: str = Field("", description="host:port under which others reach the HTTP port; default: listen.")
     peer_listen: str = Field("127.0.0.1:7490", description="host:port where standbys watch this replica's heartbeat.")
     peer_advertise: str = Field("", description="host:port under which the other replicas reach the peer port.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -52,19 +53,52 @@ class CorruptLog(BatonError):
     """A saga's rows in the log cannot be understood. Park that saga with the reason; all others go on."""
 
 
+_LOCATED = re.compile(r"line ([0-9]{1,9})(?:, step (\w+))?: ")
+
+
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One thing wrong with one field of what a caller sent. `field` is a path such as `steps[1].action.method`."""
+    """One thing wrong with one field of what a caller sent. `field` is a path such as `steps[1].action.method`.
+
+    In the text of a definition it has a `line` as well, counted from 1, and perhaps a `step`, by its name.
+    """
 
     field: str
     description: str
+    line: int = 0
+    step: str = ""
+
+    @classmethod
+    def of_located(cls, field: str, located: str) -> FieldViolation:
+        """The violation whose `located` this is."""
+        match = _LOCATED.match(located)
+        if match is None:
+            return cls(field, located)
+        return cls(field, located[match.end() :], int(match[1]), match[2] or "")
+
+    @property
+    def where(self) -> str:
+        """The place for a message: `line 7, step ship`; nothing where no line is known."""
+        if not self.line:
+            return ""
+        return f"line {self.line}, step {self.step}" if self.step else f"line {self.line}"
+
+    @property
+    def located(self) -> str:
+        """The description behind its place."""
+        return f"{self.where}: {self.description}" if self.line else self.description
+
+    @property
+    def told(self) -> str:
+        """All of it on one line: `line 7, step ship, steps[1].service: is missing`."""
+        return f"{self.where}, {self.field}: {self.description}" if self.line else f"{self.field}: {self.description}"
 
 
 class Rejected(BatonError):
     """The caller sent something that can never be accepted; nothing was stored. Each violation names its field."""
 
     def __init__(self, message: str, violations: tuple[FieldViolation, ...] = ()) -> None:
-        details = "; ".join(f"{v.field}: {v.description}" for v in violations)
+        details = "; ".join(v.told for v in violations)
         super().__init__(f"{message}: {details}" if details else message)
         self.violations = violations
 
@@ -75,6 +109,10 @@ class NotFound(BatonError):
 
 class Conflict(BatonError):
     """The request id has already been used with another body."""
+
+
+class AlreadyTold(BatonError):
+    """Somebody has said the same before, and that has not been heeded yet."""
 
 
 class WrongState(BatonError):

@@ -19,7 +19,7 @@ import structlog
 from orchestrator.api.server import ApiParts, ApiServer, ApiSettings
 from orchestrator.api.watcher import Watcher
 from orchestrator.config import Settings
-from orchestrator.dashboard.census import Census
+from orchestrator.dashboard.census import Census, Counts
 from orchestrator.dashboard.http import HttpEndpoint
 from orchestrator.dashboard.readiness import Readiness
 from orchestrator.driving.folder import apply_folder
@@ -33,16 +33,19 @@ from orchestrator.driving.transition_log import TransitionLog
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.leadership.assemble import Leadership
+from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
 from orchestrator.pressure.backpressure import Backpressure
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Saga
+from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
+from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.term import boottime_s
 from orchestrator.telemetry import EventLines, Metrics
 
@@ -99,33 +102,51 @@ class Replica:
             self._registry,
             self._intake,
             self._reader,
+            SignalBox(self._pool),
             self._definitions,
             self._leadership,
             self._watcher,
+            PostgresCertificates(self._pool),
             self._backpressure.admit,
         )
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
-        self._census = Census(self._reader.counts)
+        self._census = Census(self._count)
         self._http = HttpEndpoint(
             settings.http_listen,
             metrics,
-            self._readiness.complaint,
+            lambda: self._readiness.complaint() or self._leadership.complaint(),
             self._readiness.waiting_for,
             self._census.latest,
+            leading=lambda: self._leadership.view.leading,
             drills=bool(settings.failpoints),
         )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; refuse what is new then, hand leadership over, finish what is old, and return.
 
+        SIGUSR1 comes before them where callers need time to go elsewhere: leadership is handed over, and not won again,
+        while everything else is served on.
+
         The API's port is open still, and sends callers to other replicas: end the process.
         """
         settings = self._settings
         loop = asyncio.get_running_loop()
+        for counter, labels in (
+            (self._metrics.leadership_changes, Cause),
+            (self._metrics.terms_ended, Ending),
+            (self._metrics.accusations, Verdict),
+        ):
+            # Known from the start, so that a rate sees the first of each.
+            for label in labels:
+                counter.labels(label.value)
+        self._metrics.lease_ttl_s.set(settings.lease_ttl_s)
+        # Computed at the scrape: it runs out while the main loop hangs as well.
+        self._metrics.lease_left_s.set_function(lambda: self._leadership.view.lease_left_s)
         self._metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._leadership.withdraw, "this replica is about to end (SIGUSR1)")
         self._http.start()
         try:
             await self._api.start()
@@ -198,6 +219,7 @@ class Replica:
                 for listed in await self._definitions.list_definitions():
                     if (listed.name, listed.version) not in seen:
                         seen.add((listed.name, listed.version))
+                        self._metrics.definition_known(listed.name)
                         await self._registry.get(listed.name, listed.version)
                 fence = await self._reader.fence()
                 if fence is not None:
@@ -214,6 +236,11 @@ class Replica:
         """Whether this replica could lead now: the schema is there, and Postgres takes writes."""
         return self._migrated.is_set() and await self._saga_log.reachable()
 
+    async def _count(self) -> Counts:
+        for state, started_at in (await self._reader.oldest()).items():
+            self._metrics.oldest_saga.labels(state).set(started_at)
+        return await self._reader.counts()
+
     async def _ping(self) -> None:
         if not self._migrated.is_set():
             raise LogUnavailable("not reached yet, or not migrated")
@@ -229,7 +256,7 @@ class Replica:
 
     def _beat(self, lag_s: float) -> None:
         self._metrics.loop_lag_s.observe(lag_s)
-        self._metrics.lease_left_s.set(self._leadership.view.lease_left_s)
+        self._metrics.members.set(len(self._leadership.members()))
 
     def _term_began(self, cause: Cause) -> None:
         self._metrics.is_leader.set(1)

@@ -49,6 +49,12 @@ class Metrics:
         self.lease_left_s = Gauge(
             "baton_lease_left_seconds", "Seconds until this replica's lease ends by its own clock.", registry=registry
         )
+        self.lease_ttl_s = Gauge(
+            "baton_lease_ttl_seconds", "Seconds for which this replica asks for its lease.", registry=registry
+        )
+        self.members = Gauge(
+            "baton_members", "Replicas whose leases live, as far as this replica knows.", registry=registry
+        )
         self.accusations = Counter(
             "baton_accusations", "Leaders that this replica found gone or frozen.", ["verdict"], registry=registry
         )
@@ -106,6 +112,37 @@ class Metrics:
             registry=registry,
         )
 
+        self.intent_to_done_s = Histogram(
+            "baton_intent_to_done_seconds",
+            "From the intent of a step in the log to what became of it in the log: calls, retries and commits.",
+            ["definition", "step", "kind"],
+            buckets=_SLOW_S,
+            registry=registry,
+        )
+        self.oldest_intent = Gauge(
+            "baton_oldest_intent_timestamp_seconds",
+            "Unix time of the oldest intent of this leader of which nothing has become yet; 0: there is none.",
+            registry=registry,
+        )
+        self.oldest_saga = Gauge(
+            "baton_oldest_saga_timestamp_seconds",
+            "Unix time at which the oldest saga in a state that is not done was started; 0: there is none.",
+            ["state"],
+            registry=registry,
+        )
+
+        # Participants.
+        self.calls = Counter(
+            "baton_calls", "Calls to a participant by gRPC status.", ["participant", "code"], registry=registry
+        )
+        self.call_s = Histogram(
+            "baton_call_duration_seconds",
+            "Time of one call to a participant, with the wait for one of the BATON_CALLS_MAX places.",
+            ["participant"],
+            buckets=_FAST_S,
+            registry=registry,
+        )
+
         # The log.
         self.log_batch_rows = Histogram(
             "baton_log_batch_transitions", "Transitions in one commit.", buckets=_ROWS, registry=registry
@@ -142,6 +179,12 @@ class Metrics:
         self.tasks = Gauge("baton_tasks", "Tasks of the main loop, as counted at each scrape.", registry=registry)
         # Memory, open files and CPU time, under the names that every Prometheus client gives them.
         ProcessCollector(registry=registry)
+
+    def definition_known(self, definition: str) -> None:
+        """Let the counters of a definition begin at 0: the first event of a series that is new is seen by no rate."""
+        self.sagas_started.labels(definition)
+        for state in ("COMPLETED", "COMPENSATED", "FAILED"):
+            self.sagas_finished.labels(definition, state)
 
 
 def sagas_by_state(counts: dict[tuple[str, str], int]) -> GaugeMetricFamily:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
+from typing import Any
 
 import grpc
 
@@ -19,6 +21,7 @@ KIND = "baton-kind"
 EPOCH = "baton-epoch"
 ATTEMPT = "baton-attempt"
 SHARD = "baton-shard"
+ANSWER_TOKEN = "baton-answer-token"
 
 REQUIRED = (SAGA_ID, STEP, KIND, EPOCH)
 
@@ -26,6 +29,7 @@ REQUIRED = (SAGA_ID, STEP, KIND, EPOCH)
 _BIGINT_MAX = 2**63 - 1
 _INTEGER_MAX = 2**31 - 1
 _NAME_LENGTH_MAX = 200
+_TOKEN_LENGTH_MAX = 1_000
 
 
 class Kind(StrEnum):
@@ -45,6 +49,8 @@ class CallIdentity:
     epoch: int
     attempt: int = 1
     shard: int = 0
+    # The name of this call's answer, where the step may be answered later; else empty.
+    answer_token: str = ""
 
     @property
     def key(self) -> str:
@@ -83,7 +89,17 @@ def identity_from_fields(fields: Mapping[str, str]) -> CallIdentity:
         epoch=_number(fields, EPOCH, 0, _BIGINT_MAX),
         attempt=_number(fields, ATTEMPT, 1, _INTEGER_MAX),
         shard=_number(fields, SHARD, 0, _INTEGER_MAX),
+        answer_token=_name(fields, ANSWER_TOKEN, _TOKEN_LENGTH_MAX),
     )
+
+
+def request_hash(request: Any) -> bytes:
+    """SHA-256 of a request message in its deterministic serialization, or of bytes as they are.
+
+    Senders may write the entries of a map in any order; two that mean the same have the same hash.
+    """
+    data = request if isinstance(request, bytes) else request.SerializeToString(deterministic=True)
+    return sha256(data).digest()
 
 
 def missing_identity(method: str) -> Refusal:
@@ -94,12 +110,10 @@ def missing_identity(method: str) -> Refusal:
     )
 
 
-def _name(fields: Mapping[str, str], field: str) -> str:
-    value = fields[field]
-    if len(value) > _NAME_LENGTH_MAX or "\0" in value:
-        raise Refusal(
-            grpc.StatusCode.INVALID_ARGUMENT, f"{field}: longer than {_NAME_LENGTH_MAX} characters, or holds a NUL"
-        )
+def _name(fields: Mapping[str, str], field: str, length_max: int = _NAME_LENGTH_MAX) -> str:
+    value = fields.get(field, "")
+    if len(value) > length_max or "\0" in value:
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: longer than {length_max} characters, or holds a NUL")
     return value
 
 

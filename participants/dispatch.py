@@ -15,9 +15,10 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from participants.barrier import Barrier
-from participants.call import CallIdentity, missing_identity
+from participants.call import KIND, CallIdentity, Kind, missing_identity, request_hash
 from participants.context import CallContext
 from participants.faults import Faults, Strike
+from participants.standing import as_answer, standing
 from participants.status import (
     Answer,
     Refusal,
@@ -35,6 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAIN = "_baton_plain"
 _INSTANT = "_baton_instant"
+_STATUS = "_baton_status"
 
 
 def plain(method: F) -> F:
@@ -49,6 +51,16 @@ def instant(method: F) -> F:
     return method
 
 
+def status(method: F) -> F:
+    """Mark a servicer's method that says what has become of an action, by the key of that action.
+
+    As a call of a saga it is answered by the barrier (see standing.py): its response message must be the action's. What
+    the servicer itself does serves other callers: mark it `@plain` as well, or raise.
+    """
+    setattr(method, _STATUS, True)
+    return method
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One unary method of a registered servicer."""
@@ -59,6 +71,7 @@ class Method:
     encode: Callable[[Any], bytes]
     plain: bool
     instant: bool
+    status: bool = False
 
 
 def method_of(name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Method | None:
@@ -78,6 +91,7 @@ def method_of(name: str, handler: grpc.RpcMethodHandler[Any, Any]) -> Method | N
         handler.response_serializer or _unchanged,
         plain=getattr(behaviour, _PLAIN, False),
         instant=getattr(behaviour, _INSTANT, False),
+        status=getattr(behaviour, _STATUS, False),
     )
 
 
@@ -138,7 +152,20 @@ class Dispatcher:
             await strike.on_arrival()
         if self._barrier is None:
             return await _without_barrier(run, strike)
-        return await self._barrier.perform(call, run, strike)
+        if method.status:
+            return await _status(self._barrier, call)
+        return await self._barrier.perform(call, request_hash(request), run, strike)
+
+
+async def _status(barrier: Barrier, call: CallIdentity) -> Answer:
+    if call.kind is not Kind.ACTION:
+        raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"{KIND}: a status is asked of an action")
+    try:
+        return as_answer(await standing(barrier, call), call)
+    except psycopg.Error as error:
+        if is_defect(error):
+            raise
+        raise database_unavailable(error) from error
 
 
 async def _plain_call(run: Callable[[], Awaitable[bytes]]) -> Answer:

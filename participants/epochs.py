@@ -41,6 +41,13 @@ class Epochs:
         if call.epoch < seen:
             raise stale_epoch(call, seen)
 
+    async def highest(self, shard: int) -> int:
+        """The highest epoch that calls have carried; 0 without any. Raises psycopg.Error."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_QUERIES["highest_epoch"], {"shard": shard})
+            row = await cursor.fetchone()
+        return cast(int, row[0]) if row is not None else 0
+
     def learn(self, shard: int, epoch: int) -> None:
         """Note an epoch that another process of this participant has seen."""
         self._seen[shard] = max(epoch, self._seen.get(shard, -1))

@@ -129,7 +129,13 @@ class _Session:
         finally:
             self._slots.release()
         self._ready.append(
-            participant_pb2.Reply(id=call.id, code=answer.code, message=answer.message, response=answer.response)
+            participant_pb2.Reply(
+                id=call.id,
+                code=answer.code,
+                message=answer.message,
+                response=answer.response,
+                accepted=answer.accepted,
+            )
         )
         self._wake.set()
 
@@ -179,7 +185,7 @@ def _identity(call: participant_pb2.Call) -> CallIdentity | None:
         raise Refusal(
             grpc.StatusCode.INVALID_ARGUMENT, "a call needs saga_id, step, kind, and an epoch and shard of 0 or more"
         )
-    return CallIdentity(call.saga_id, call.step, kind, call.epoch, call.attempt, call.shard)
+    return CallIdentity(call.saga_id, call.step, kind, call.epoch, call.attempt, call.shard, call.answer_token)
 
 
 def _instant_reply(method: Method, call: participant_pb2.Call) -> participant_pb2.Reply:

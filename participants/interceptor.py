@@ -18,6 +18,9 @@ from participants.status import OK, Answer, Refusal, refused
 
 DOMAIN = "participant.baton"
 
+# Trailing metadata of a call that will be answered later.
+ACCEPTED = (("baton-accepted", "1"),)
+
 
 class BarrierInterceptor(grpc.aio.ServerInterceptor):
     """Hands every unary call to the dispatcher, which runs the servicer within the barrier's transaction.
@@ -60,6 +63,8 @@ class BarrierInterceptor(grpc.aio.ServerInterceptor):
                 inbound = Inbound(call, request, metadata, context.peer(), context.time_remaining())
                 answer = await self._dispatcher.answer(method, inbound)
             if answer.code == OK:
+                if answer.accepted:
+                    context.set_trailing_metadata(ACCEPTED)
                 return answer.response
             return await _abort(context, answer)
 

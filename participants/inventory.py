@@ -9,7 +9,7 @@ import grpc.aio
 
 from participants.barrier import Transaction, transaction
 from participants.database import Database
-from participants.dispatch import plain
+from participants.dispatch import plain, status
 from participants.fields import quantities, refuse_marked, required_id
 from participants.pb.shop.v1 import inventory_pb2 as pb
 from participants.pb.shop.v1 import inventory_pb2_grpc
@@ -72,6 +72,18 @@ class InventoryServicer(inventory_pb2_grpc.InventoryServiceServicer):
     async def UndoRestock(self, request: pb.UndoRestockRequest, context: Context) -> pb.UndoRestockResponse:
         """Take the returned goods out of stock again."""
         return pb.UndoRestockResponse(quantity=await _undo("restock", request.return_id, "return_id", "undo_restock"))
+
+    @plain
+    @status
+    async def GetReservation(self, request: pb.GetReservationRequest, context: Context) -> pb.ReserveResponse:
+        """The reservation of an order, for whoever asks outside of a saga; within one, the barrier answers."""
+        order_id = required_id(request.order_id, "order_id")
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_QUERIES["reservation"], {"order_id": order_id})
+            row = cast(tuple[int, int] | None, await cursor.fetchone())
+        if row is None:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"order {order_id} has no reservation")
+        return pb.ReserveResponse(reservation_id=row[0], quantity=row[1])
 
     @plain
     async def SetStock(self, request: pb.SetStockRequest, context: Context) -> pb.SetStockResponse:

@@ -11,7 +11,7 @@ import grpc.aio
 from participants.barrier import Transaction, transaction
 from participants.call import Kind
 from participants.database import Database
-from participants.dispatch import plain
+from participants.dispatch import plain, status
 from participants.fields import money_not_negative, optional_id, refuse_marked, required_id, spelled
 from participants.pb.shop.v1 import payment_pb2 as pb
 from participants.pb.shop.v1 import payment_pb2_grpc
@@ -71,6 +71,18 @@ class PaymentServicer(payment_pb2_grpc.PaymentServiceServicer):
         payment_id, amount = await _undo(tx, "refund", order_id)
         tx.record_effect(effect="recharge", order_id=order_id, payment_id=payment_id, amount=spelled(amount))
         return pb.RechargeResponse(amount=spelled(amount))
+
+    @plain
+    @status
+    async def GetCharge(self, request: pb.GetChargeRequest, context: Context) -> pb.ChargeResponse:
+        """The charge of an order, for whoever asks outside of a saga; within one, the barrier answers."""
+        order_id = required_id(request.order_id, "order_id")
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(_QUERIES["charge"], {"order_id": order_id})
+            row = cast(tuple[int, Decimal] | None, await cursor.fetchone())
+        if row is None:
+            raise Refusal(grpc.StatusCode.NOT_FOUND, f"order {order_id} has no charge")
+        return pb.ChargeResponse(payment_id=row[0], amount=spelled(row[1]))
 
     @plain
     async def SetCard(self, request: pb.SetCardRequest, context: Context) -> pb.SetCardResponse:

@@ -16,15 +16,17 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from participants.answers import Answers, Reporter
 from participants.barrier import Barrier
 from participants.database import Database
 from participants.dispatch import Dispatcher
-from participants.exchange import Exchange, Methods
+from participants.exchange import Methods
 from participants.fault_service import FaultServicer
 from participants.faults import BadFault, Faults, faults_from_json
 from participants.interceptor import BarrierInterceptor
 from participants.pb.baton.participant.v1 import participant_pb2_grpc
 from participants.pb.shop.v1 import fault_pb2_grpc
+from participants.service import ParticipantServicer
 from participants.settings import ParticipantSettings
 
 log = structlog.get_logger()
@@ -46,15 +48,17 @@ class BadAddress(Exception):
 class Service:
     """A participant: its name (also its schema), and its servicer, made from its database and settings.
 
-    Without a database (`migrations` None) there is no barrier, and the servicer gets None.
+    Without a database (`migrations` None) there is no barrier, and the servicer gets None. With a `reporter` actions
+    may be answered later, and the servicer is made with the `Answers` as a third argument.
     """
 
     name: str
     register: Register
-    servicer: Callable[[Any, ParticipantSettings], object]
+    servicer: Callable[..., object]
     listen: str
     migrations: Traversable | None = None
     prepare: Callable[[Database, ParticipantSettings], Any] | None = field(default=None)
+    reporter: Callable[[ParticipantSettings], Reporter] | None = field(default=None)
 
 
 class Participant:
@@ -68,12 +72,15 @@ class Participant:
         self._listen = settings.listen or service.listen
         self._database = Database(settings, service.name) if service.migrations is not None else None
         barrier = Barrier(self._database) if self._database is not None else None
+        reporter = service.reporter(settings) if service.reporter is not None else None
+        self._answers = Answers(self._database, reporter) if self._database is not None and reporter else None
+        self._telling: asyncio.Task[None] | None = None
         self._faults = Faults()
         for fault in faults_from_json(settings.faults) if settings.faults else ():
             self._faults.inject(fault)
         dispatcher = Dispatcher(barrier, self._faults, settings.call_max_s)
         self._methods = Methods()
-        self._exchange = Exchange(self._methods, dispatcher, settings.calls_max)
+        self._exchange = ParticipantServicer(self._methods, dispatcher, settings.calls_max, barrier)
         self._interceptor = BarrierInterceptor(dispatcher)
         self._health = health.aio.HealthServicer()
         self._server = self._make_server()
@@ -101,6 +108,10 @@ class Participant:
             self._opening.cancel()
             with suppress(asyncio.CancelledError):
                 await self._opening
+        if self._telling is not None:
+            # What it has not told is stored, and told after the next start.
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         await self._health.enter_graceful_shutdown()
         self._exchange.close()
         await self._server.stop(self._settings.shutdown_grace_s)
@@ -127,12 +138,15 @@ class Participant:
             await self._database.open([MIGRATIONS / "barrier", self._service.migrations])
             if self._service.prepare is not None:
                 await self._service.prepare(self._database, self._settings)
+        if self._answers is not None:
+            self._telling = asyncio.create_task(self._answers.run())
         await self._set_health(True)
         log.info("participant serves", service=self._service.name, port=self.port)
 
     def _make_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(self._settings))
-        servicer = self._service.servicer(self._database, self._settings)
+        extra = () if self._answers is None else (self._answers,)
+        servicer = self._service.servicer(self._database, self._settings, *extra)
         for target in (self._methods, server):
             self._service.register(servicer, target)
         participant_pb2_grpc.add_ParticipantServiceServicer_to_server(self._exchange, server)

@@ -38,6 +38,10 @@ class Reason(StrEnum):
     """Why the kit itself, and not the service, turned a call away. Sent as the reason of google.rpc.ErrorInfo."""
 
     TOMBSTONE = "TOMBSTONE"
+    REQUEST_MISMATCH = "REQUEST_MISMATCH"
+    PURGED = "PURGED"
+    NOT_DONE = "NOT_DONE"
+    COMPENSATED = "COMPENSATED"
     STALE_EPOCH = "STALE_EPOCH"
     IN_PROGRESS = "IN_PROGRESS"
     DATABASE_ERROR = "DATABASE_ERROR"
@@ -66,6 +70,8 @@ class Answer:
     message: str = ""
     response: bytes = b""
     reason: Reason | None = None
+    # With the code 0: the call was accepted, and its answer comes later.
+    accepted: bool = False
 
     @property
     def status_code(self) -> grpc.StatusCode:

@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # The packages share proto/ alone: each has its own generated copy of what it speaks.
 PACKAGES = {
     "orchestrator/pb": ["baton/v1", "baton/participant/v1", "baton/etcd/v1"],
-    "participants/pb": ["baton/participant/v1", "shop/v1"],
+    # Of the API, participants call what takes answers that come later.
+    "participants/pb": ["baton/participant/v1", "baton/v1/steps.proto", "shop/v1"],
 }
 
 
@@ -40,7 +41,8 @@ def generate(target: Path) -> None:
 
 
 def _compile(output: Path, folders: list[str]) -> None:
-    sources = [str(p) for folder in folders for p in sorted((ROOT / "proto" / folder).glob("*.proto"))]
+    roots = [ROOT / "proto" / folder for folder in folders]
+    sources = [str(p) for root in roots for p in ([root] if root.suffix else sorted(root.glob("*.proto")))]
     include = files("grpc_tools") / "_proto"
     arguments = ["protoc", f"-I{ROOT / 'proto'}", f"-I{include}"]
     arguments += [f"--{kind}_out={output}" for kind in ("python", "pyi", "grpc_python")]

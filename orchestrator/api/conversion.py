@@ -9,10 +9,10 @@ import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from orchestrator.leadership.port import Member
-from orchestrator.pb.baton.v1 import cluster_pb2, saga_pb2
+from orchestrator.pb.baton.v1 import cluster_pb2, saga_pb2, versions_pb2
 from orchestrator.saga.model import Failure, SagaState
 from orchestrator.sagalog.port import StoredDefinition
-from orchestrator.sagalog.records import ListedDefinition, NewSaga, SagaRecord, Started, TransitionRecord
+from orchestrator.sagalog.records import ListedDefinition, NewSaga, Retirement, SagaRecord, Started, TransitionRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -69,15 +69,15 @@ def saga(record: SagaRecord) -> saga_pb2.Saga:
     )
 
 
-def started(new: NewSaga, stored: Started, labels: dict[str, str]) -> saga_pb2.Saga:
-    """A saga that has just been stored, without reading it again."""
+def started(new: NewSaga, stored: Started, labels: dict[str, str], input_json: str) -> saga_pb2.Saga:
+    """A saga that has just been stored, without reading it again; `input_json` is what may be shown of its input."""
     at = timestamp(stored.created_at)
     return saga_pb2.Saga(
         saga_id=str(stored.saga_id),
         definition=new.definition,
         version=new.version,
         state=saga_pb2.SAGA_STATE_PENDING,
-        input_json=new.input_json,
+        input_json=input_json,
         labels=labels,
         request_id=new.request_id or str(stored.saga_id),
         created_at=at,
@@ -110,6 +110,13 @@ def definition(stored: StoredDefinition | ListedDefinition) -> saga_pb2.Definiti
         yaml=stored.yaml if isinstance(stored, StoredDefinition) else "",
         content_hash=stored.content_hash,
         created_at=timestamp(stored.created_at),
+    )
+
+
+def retirement(record: Retirement) -> versions_pb2.Retirement:
+    """That a definition is retired."""
+    return versions_pb2.Retirement(
+        name=record.name, version=record.version, reason=record.reason, by=record.by, at=timestamp(record.at)
     )
 
 

@@ -7,9 +7,11 @@ import asyncio
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, UnknownName, answered
 from orchestrator.api.port import Definitions, Registry
-from orchestrator.api.starts import NEWEST_FRESH_S
+from orchestrator.api.retirements import NEWEST_FRESH_S
 from orchestrator.errors import Rejected
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
+from orchestrator.saga.lint import lint
+from orchestrator.saga.parse import locate, parse
 
 YAML_CHARS_MAX = 1_000_000
 
@@ -26,18 +28,17 @@ class DefinitionService(saga_pb2_grpc.DefinitionServiceServicer):
         self, request: saga_pb2.ApplyDefinitionRequest, context: Context
     ) -> saga_pb2.ApplyDefinitionResponse:
         """Check a definition, asking its participants for their descriptors if none were sent, and store it."""
-        if len(request.yaml) > YAML_CHARS_MAX:
-            raise checks.rejected("yaml", f"has {len(request.yaml)} characters; {YAML_CHARS_MAX} are allowed")
-        if not request.yaml.strip():
-            raise checks.rejected("yaml", "is missing")
+        yaml_text(request.yaml)
         try:
             stored, existing = await self._registry.apply(request.yaml, request.descriptor_set)
         except Rejected as error:
-            raise _in_file(request.file_name, error) from None
+            raise in_file(request.file_name, error) from None
         if not existing:
             # Every replica may take the version before for the newest one for so long.
             await asyncio.sleep(NEWEST_FRESH_S)
-        return saga_pb2.ApplyDefinitionResponse(definition=conversion.definition(stored), existing=existing)
+        return saga_pb2.ApplyDefinitionResponse(
+            definition=conversion.definition(stored), existing=existing, warnings=warnings(stored.yaml)
+        )
 
     @answered
     async def GetDefinition(self, request: saga_pb2.GetDefinitionRequest, context: Context) -> saga_pb2.Definition:
@@ -59,7 +60,20 @@ class DefinitionService(saga_pb2_grpc.DefinitionServiceServicer):
         return saga_pb2.ListDefinitionsResponse(definitions=[conversion.definition(entry) for entry in listed])
 
 
-def _in_file(file_name: str, error: Rejected) -> Rejected:
+def yaml_text(text: str) -> None:
+    """Check the size of a definition's text. Raises Rejected."""
+    if len(text) > YAML_CHARS_MAX:
+        raise checks.rejected("yaml", f"has {len(text)} characters; {YAML_CHARS_MAX} are allowed")
+    if not text.strip():
+        raise checks.rejected("yaml", "is missing")
+
+
+def warnings(yaml: str) -> list[str]:
+    """What the linter warns of in a definition that is right otherwise, a line for each."""
+    return [violation.told for violation in locate(yaml, lint(parse(yaml)).warnings)]
+
+
+def in_file(file_name: str, error: Rejected) -> Rejected:
     """The error with the name of the caller's file before it."""
     if not file_name:
         return error

@@ -18,6 +18,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from orchestrator.errors import (
+    AlreadyTold,
     BatonError,
     Conflict,
     FieldViolation,
@@ -62,6 +63,7 @@ _KINDS: tuple[tuple[type[BatonError], grpc.StatusCode, str], ...] = (
     (Rejected, grpc.StatusCode.INVALID_ARGUMENT, "INVALID"),
     (NotFound, grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
     (Conflict, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
+    (AlreadyTold, grpc.StatusCode.ALREADY_EXISTS, "ALREADY_TOLD"),
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE"),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (LogUnavailable, grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
@@ -177,7 +179,7 @@ def _bad_request(violations: tuple[FieldViolation, ...]) -> error_details_pb2.Ba
     """As many violations as fit; the last one says how many more there are."""
     bad = error_details_pb2.BadRequest()
     for number, violation in enumerate(violations):
-        description = shortened(violation.description, _VIOLATION_CHARS_MAX)
+        description = shortened(violation.located, _VIOLATION_CHARS_MAX)
         bad.field_violations.add(field=shortened(violation.field, _VIOLATION_CHARS_MAX), description=description)
         if bad.ByteSize() > _DETAILS_BYTES_MAX and number + 1 < len(violations):
             bad.field_violations.add(field="", description=f"and {len(violations) - number - 1} more")

@@ -9,6 +9,7 @@ from typing import Protocol
 from orchestrator.driving.registry import Compiled
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.victory import View
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.port import StoredDefinition
 from orchestrator.sagalog.records import (
@@ -16,6 +17,7 @@ from orchestrator.sagalog.records import (
     ListedDefinition,
     News,
     NewSaga,
+    Retirement,
     SagaFilter,
     SagaRecord,
     Started,
@@ -70,6 +72,9 @@ class Registry(Protocol):
     async def apply(self, yaml: str, descriptor_set: bytes = b"") -> tuple[StoredDefinition, bool]:
         """Check a definition and store it. Raises Rejected, Retryable."""
 
+    async def check(self, yaml: str, descriptor_set: bytes = b"") -> tuple[Definition, bytes]:
+        """Check a definition as `apply` does, and store nothing. Raises Rejected, Retryable."""
+
 
 class Definitions(Protocol):
     """The stored versions of definitions. All methods raise LogUnavailable."""
@@ -79,6 +84,18 @@ class Definitions(Protocol):
 
     async def list_definitions(self) -> list[ListedDefinition]:
         """All versions by name, the newest first."""
+
+    async def retirements(self) -> list[Retirement]:
+        """Which definitions and versions are retired."""
+
+    async def retire(self, name: str, version: int, reason: str, by: str) -> tuple[Retirement, bool]:
+        """Retire a version, or with 0 every version; returns what is in force and whether it was so before."""
+
+    async def started(self, request_id: str) -> bool:
+        """Whether a request id has started a saga already."""
+
+    async def reinstate(self, name: str, version: int) -> bool:
+        """Take a retirement back; False when there is none."""
 
 
 class Leadership(Protocol):

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, UnknownName, answered, kind, streamed
 from orchestrator.api.port import SagaReader
+from orchestrator.api.signalling import Signalling
 from orchestrator.api.starts import AskedStart, Starts
+from orchestrator.api.veil import Veils
 from orchestrator.api.watcher import Watcher
-from orchestrator.errors import BatonError, FieldViolation, Rejected, WrongState
+from orchestrator.errors import BatonError, FieldViolation, NotFound, Rejected, WrongState
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.model import SagaId, SagaState
+from orchestrator.saga.plan import cancel_refusal
 from orchestrator.sagalog.records import NewSaga, SagaFilter, SagaRecord, Started
 
 BATCH_MAX = 1000
@@ -36,10 +39,20 @@ class _Queued:
 class SagaService(saga_pb2_grpc.SagaServiceServicer):
     """Serves the API. Messages stay below `message_bytes_max`."""
 
-    def __init__(self, starts: Starts, reader: SagaReader, watcher: Watcher, message_bytes_max: int) -> None:
+    def __init__(
+        self,
+        starts: Starts,
+        reader: SagaReader,
+        watcher: Watcher,
+        signalling: Signalling,
+        veils: Veils,
+        message_bytes_max: int,
+    ) -> None:
         self._starts = starts
         self._reader = reader
         self._watcher = watcher
+        self._signalling = signalling
+        self._veils = veils
         # Room for the rest of the message: the saga itself, and the fields around each result.
         self._answer_bytes_max = message_bytes_max // 2
 
@@ -79,9 +92,10 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         record = await self._existing(request.saga_id)
         history = await self._reader.history(record, after, _HISTORY_ROWS, self._answer_bytes_max)
         last = history[-1].sequence if history else after
+        veil = await self._veils.of(record)
         return saga_pb2.GetSagaResponse(
-            saga=conversion.saga(record),
-            history=[conversion.transition(transition) for transition in history],
+            saga=conversion.saga(veil.saga(record)),
+            history=[conversion.transition(veil.transition(transition)) for transition in history],
             more_history=bool(history) and last < record.sequence,
         )
 
@@ -96,7 +110,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         page = self._fitting(found[:size])
         more = len(page) < len(found)
         return saga_pb2.ListSagasResponse(
-            sagas=[conversion.saga(record) for record in page],
+            sagas=[await self._shown(record) for record in page],
             next_page_token=checks.page_token(filters, page[-1].id) if more else "",
         )
 
@@ -107,27 +121,47 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         """The transitions of a saga until it is terminal."""
         after = _sequence(request.after_sequence)
         record = await self._existing(request.saga_id)
+        veil = await self._veils.of(record)
         async with aclosing(self._watcher.watch(record.id, after)) as transitions:
             async for transition in transitions:
-                yield conversion.transition(transition)
+                yield conversion.transition(veil.transition(transition))
 
     @answered
     async def CancelSaga(self, request: saga_pb2.CancelSagaRequest, context: Context) -> saga_pb2.CancelSagaResponse:
         """Note that a saga is to be undone; the leader reads the note. Asked again, the first reason stays."""
         reason = checks.reason(request.reason)
         saga_id = checks.saga_id(request.saga_id)
+        await self._refuse_past_pivot(saga_id)
         await self._reader.request_cancel(saga_id, reason)
         record = await self._existing(request.saga_id)
         # Asked again, a cancellation that worked is no error; one that came too late is.
         if record.terminal and (record.cancel_reason is None or record.state == SagaState.COMPLETED):
             raise WrongState(f"saga {saga_id} is {record.state}; only a saga that has not ended can be cancelled")
-        return saga_pb2.CancelSagaResponse(saga=conversion.saga(record))
+        return saga_pb2.CancelSagaResponse(saga=await self._shown(record))
+
+    async def _refuse_past_pivot(self, saga_id: SagaId) -> None:
+        """Raises WrongState when the saga has come so far that it only goes forward."""
+        record = await self._existing(str(saga_id))
+        if record.terminal or record.state != SagaState.RUNNING:
+            return
+        try:
+            compiled = await self._signalling.compiled(saga_id)
+        except (NotFound, Rejected):
+            return  # Nobody can drive it either: the leader parks it.
+        if compiled.definition.pivot:
+            refusal = cancel_refusal(await self._signalling.folded(saga_id))
+            if refusal:
+                raise WrongState(refusal)
 
     async def _started(self, asked: AskedStart, new: NewSaga, stored: Started, *, wait: bool) -> saga_pb2.Saga:
         """The saga as it is now; one that was just stored is known without reading."""
         if not wait and not stored.existing:
-            return conversion.started(new, stored, asked.labels)
-        return conversion.saga(await self._existing(str(stored.saga_id)))
+            return conversion.started(new, stored, asked.labels, await self._veils.input_of(new))
+        return await self._shown(await self._existing(str(stored.saga_id)))
+
+    async def _shown(self, record: SagaRecord) -> saga_pb2.Saga:
+        """A saga without the secrets of its definition."""
+        return conversion.saga((await self._veils.of(record)).saga(record))
 
     async def _queue(self, request: saga_pb2.StartSagaRequest) -> _Queued | BatonError:
         try:
@@ -156,7 +190,14 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
 
 
 def _asked(request: saga_pb2.StartSagaRequest) -> AskedStart:
-    return AskedStart(request.definition, request.version, request.input_json, dict(request.labels), request.request_id)
+    start_at = None
+    if request.HasField("start_at"):
+        try:
+            start_at = conversion.moment(request.start_at)
+        except (ValueError, OverflowError) as error:
+            raise Rejected("the request is not valid", (FieldViolation("start_at", str(error)),)) from None
+    labels = dict(request.labels)
+    return AskedStart(request.definition, request.version, request.input_json, labels, request.request_id, start_at)
 
 
 async def _result(start: _Queued | BatonError) -> saga_pb2.StartSagaResult:

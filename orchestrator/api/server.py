@@ -13,17 +13,38 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from orchestrator.api.certification_service import Certificates, CertificationService
 from orchestrator.api.cluster_service import ClusterService
 from orchestrator.api.definition_service import DefinitionService
 from orchestrator.api.doorway import Doorway
+from orchestrator.api.operation_service import OperationService
 from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
+from orchestrator.api.signalling import SignalBox, Signalling
 from orchestrator.api.starts import Starts
+from orchestrator.api.step_service import StepService
+from orchestrator.api.veil import Veils
+from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
 from orchestrator.errors import BatonError
-from orchestrator.pb.baton.v1 import cluster_pb2_grpc, saga_pb2_grpc
+from orchestrator.pb.baton.v1 import (
+    certification_pb2_grpc,
+    cluster_pb2_grpc,
+    operations_pb2_grpc,
+    saga_pb2_grpc,
+    steps_pb2_grpc,
+    versions_pb2_grpc,
+)
 
-_SERVICES = ("baton.v1.SagaService", "baton.v1.DefinitionService", "baton.v1.ClusterService")
+_SERVICES = (
+    "baton.v1.SagaService",
+    "baton.v1.DefinitionService",
+    "baton.v1.VersionService",
+    "baton.v1.StepService",
+    "baton.v1.OperationService",
+    "baton.v1.ClusterService",
+    "baton.v1.CertificationService",
+)
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 # More calls at once are refused with RESOURCE_EXHAUSTED: most of them wait for sagas, and cost memory alone.
@@ -55,9 +76,11 @@ class ApiParts:
     registry: Registry
     intake: Intake
     reader: SagaReader
+    signal_box: SignalBox
     definitions: Definitions
     leadership: Leadership
     watcher: Watcher
+    certificates: Certificates
     admit: Callable[[], None] = lambda: None
 
 
@@ -73,13 +96,23 @@ class ApiServer:
         self._server = grpc.aio.server(
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
-        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.admit)
-        sagas = SagaService(starts, parts.reader, parts.watcher, settings.message_bytes_max)
+        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.definitions, parts.admit)
+        signalling = Signalling(parts.signal_box, parts.reader, parts.registry)
+        veils = Veils(parts.registry)
+        sagas = SagaService(starts, parts.reader, parts.watcher, signalling, veils, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
+        versions = VersionService(parts.registry, parts.definitions)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)
         saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
         saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)
+        versions_pb2_grpc.add_VersionServiceServicer_to_server(versions, self._server)
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(cluster, self._server)
+        steps = StepService(signalling, parts.signal_box, parts.registry, parts.definitions)
+        steps_pb2_grpc.add_StepServiceServicer_to_server(steps, self._server)
+        operations = OperationService(signalling, parts.signal_box, parts.reader)
+        operations_pb2_grpc.add_OperationServiceServicer_to_server(operations, self._server)
+        certification = CertificationService(parts.certificates)
+        certification_pb2_grpc.add_CertificationServiceServicer_to_server(certification, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False

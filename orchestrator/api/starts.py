@@ -7,21 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 
 from orchestrator.api import checks
 from orchestrator.api.errors import UnknownName
 from orchestrator.api.inputs import LARGE_BYTES, saga_input
-from orchestrator.api.port import Intake, Registry
+from orchestrator.api.port import Definitions, Intake, Registry
+from orchestrator.api.retirements import NEWEST_FRESH_S, Retirements
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import BatonError, NotFound, Overloaded, Rejected
 from orchestrator.saga.model import Json
 from orchestrator.sagalog.records import NewSaga, Started, request_hash
-
-# How long this replica takes the newest version of a definition for the newest one. ApplyDefinition answers only
-# after as long, so that no start that follows it, on whatever replica, runs by the version before.
-NEWEST_FRESH_S = 0.2
 
 # So many bytes of large inputs are checked at once: thousands of them at the same time must not fill the memory.
 LARGE_BYTES_MAX = 16_000_000
@@ -36,18 +34,25 @@ class AskedStart:
     input_json: str
     labels: dict[str, str]
     request_id: str
+    start_at: datetime | None = None
 
 
 class Starts:
     """Checks starts and hands them to the intake."""
 
     def __init__(
-        self, registry: Registry, intake: Intake, input_bytes_max: int, admit: Callable[[], None] = lambda: None
+        self,
+        registry: Registry,
+        intake: Intake,
+        input_bytes_max: int,
+        definitions: Definitions | None = None,
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
         """`admit` raises Overloaded while no new sagas are taken; ask it before a call's starts are looked at."""
         self.admit = admit
         self._registry = registry
         self._newest = Newest(registry)
+        self._retirements = Retirements(definitions) if definitions is not None else None
         self._intake = intake
         self._input_bytes_max = input_bytes_max
         self._large_bytes = 0
@@ -55,7 +60,8 @@ class Starts:
     async def submit(self, asked: AskedStart) -> tuple[NewSaga, asyncio.Future[Started]]:
         """Check a start and queue it; the future is the intake's.
 
-        Raises Rejected and UnknownName, naming the fields, Overloaded, and LogUnavailable.
+        Raises Rejected and UnknownName, naming the fields, WrongState when the definition is retired, Overloaded, and
+        LogUnavailable.
         """
         new = await self._checked(asked)
         return new, self._intake.submit(new)
@@ -74,6 +80,8 @@ class Starts:
     async def _fitting(self, asked: AskedStart, name: str, version: int) -> NewSaga:
         value = await saga_input(asked.input_json, self._input_bytes_max)
         compiled = await self._compiled(name, version)
+        if self._retirements is not None:
+            await self._retirements.check(name, compiled.definition.version, asked.request_id)
         if len(asked.input_json) <= LARGE_BYTES:
             complaints = compiled.check_input(value, asked.labels)
         else:
@@ -115,7 +123,8 @@ def _new(asked: AskedStart, version: int, value: Json) -> NewSaga:
         labels_json=orjson.dumps(asked.labels).decode() if asked.labels else "{}",
         request_id=asked.request_id,
         # By the version that was asked for: repeated after a newer version was applied, it is the same request.
-        request_hash=request_hash(asked.definition, asked.version, value, asked.labels),
+        request_hash=request_hash(asked.definition, asked.version, value, asked.labels, asked.start_at),
+        start_at=asked.start_at,
     )
 
 

@@ -10,17 +10,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
-from orchestrator.cli.calls import Calls, Method, retried
+from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
 from orchestrator.cli.route import Backoff, Route
-from orchestrator.pb.baton.v1 import cluster_pb2, cluster_pb2_grpc, saga_pb2, saga_pb2_grpc
+from orchestrator.pb.baton.v1 import (
+    certification_pb2,
+    certification_pb2_grpc,
+    cluster_pb2,
+    cluster_pb2_grpc,
+    saga_pb2,
+    saga_pb2_grpc,
+    versions_pb2,
+    versions_pb2_grpc,
+)
 
 DEADLINE_S = 30.0
 ATTEMPT_MAX_S = 2.0
@@ -33,6 +44,7 @@ TERMINAL = frozenset({saga_pb2.SAGA_STATE_COMPLETED, saga_pb2.SAGA_STATE_COMPENS
 
 _Sagas = saga_pb2_grpc.SagaServiceStub
 _Definitions = saga_pb2_grpc.DefinitionServiceStub
+_Versions = versions_pb2_grpc.VersionServiceStub
 _Cluster = cluster_pb2_grpc.ClusterServiceStub
 
 _START = Method(_Sagas, "StartSaga", saga_pb2.StartSagaResponse)
@@ -45,7 +57,18 @@ _CANCEL = Method(_Sagas, "CancelSaga", saga_pb2.CancelSagaResponse)
 _APPLY = Method(_Definitions, "ApplyDefinition", saga_pb2.ApplyDefinitionResponse, attempt_max_s=_WAIT_MAX_S)
 _GET_DEFINITION = Method(_Definitions, "GetDefinition", saga_pb2.Definition)
 _LIST_DEFINITIONS = Method(_Definitions, "ListDefinitions", saga_pb2.ListDefinitionsResponse)
+_CHECK = Method(_Versions, "CheckDefinition", versions_pb2.CheckDefinitionResponse, attempt_max_s=_WAIT_MAX_S)
+_DIFF = Method(_Versions, "DiffDefinitions", versions_pb2.DiffDefinitionsResponse)
+_RETIRE = Method(_Versions, "RetireDefinition", versions_pb2.RetireDefinitionResponse)
+_REINSTATE = Method(_Versions, "ReinstateDefinition", versions_pb2.ReinstateDefinitionResponse)
+_RETIREMENTS = Method(_Versions, "ListRetirements", versions_pb2.ListRetirementsResponse)
 _GET_CLUSTER = Method(_Cluster, "GetCluster", cluster_pb2.GetClusterResponse)
+_RECORD = Method(
+    certification_pb2_grpc.CertificationServiceStub, "RecordCertificate", certification_pb2.RecordCertificateResponse
+)
+_LIST_CERTIFICATES = Method(
+    certification_pb2_grpc.CertificationServiceStub, "ListCertificates", certification_pb2.ListCertificatesResponse
+)
 # After a timeout somebody else may lead, who was not meant.
 _STEP_DOWN = Method(_Cluster, "StepDown", cluster_pb2.StepDownResponse, attempt_max_s=_WAIT_MAX_S, repeatable=False)
 
@@ -81,10 +104,13 @@ class Client:
         version: int = 0,
         labels: Mapping[str, str] | None = None,
         request_id: str | None = None,
+        start_at: datetime | None = None,
         deadline_s: float | None = None,
     ) -> saga_pb2.StartSagaResponse:
         """Start a saga; it is durable when this returns. One `request_id` starts one saga, however often it is sent."""
         request = _start_request(definition, input_json, version, labels, request_id)
+        if start_at is not None:
+            request.start_at.FromDatetime(start_at.astimezone(UTC))
         return await self._calls.unary(_START, request, deadline_s or self.deadline_s)
 
     async def run_saga(
@@ -197,6 +223,47 @@ class Client:
         answer = await self._calls.unary(_LIST_DEFINITIONS, saga_pb2.ListDefinitionsRequest(), self.deadline_s)
         return list(answer.definitions)
 
+    async def check_definition(
+        self, yaml: str, *, file_name: str = "", descriptor_set: bytes = b""
+    ) -> versions_pb2.CheckDefinitionResponse:
+        """Check a definition as `apply_definition` does, and store nothing."""
+        request = versions_pb2.CheckDefinitionRequest(yaml=yaml, file_name=file_name, descriptor_set=descriptor_set)
+        return await self._calls.unary(_CHECK, request, self.deadline_s)
+
+    async def diff_definitions(
+        self, name: str, from_version: int, to_version: int
+    ) -> versions_pb2.DiffDefinitionsResponse:
+        """What differs between two versions in meaning; 0 is the newest."""
+        request = versions_pb2.DiffDefinitionsRequest(name=name, from_version=from_version, to_version=to_version)
+        return await self._calls.unary(_DIFF, request, self.deadline_s)
+
+    async def retire_definition(
+        self, name: str, version: int, reason: str, by: str
+    ) -> versions_pb2.RetireDefinitionResponse:
+        """Have new sagas of a version refused from now on; with 0, of all versions."""
+        request = versions_pb2.RetireDefinitionRequest(name=name, version=version, reason=reason, by=by)
+        return await self._calls.unary(_RETIRE, request, self.deadline_s)
+
+    async def reinstate_definition(self, name: str, version: int) -> versions_pb2.ReinstateDefinitionResponse:
+        """Take a retirement back, as it was made: of a version, or with 0 of all."""
+        request = versions_pb2.ReinstateDefinitionRequest(name=name, version=version)
+        return await self._calls.unary(_REINSTATE, request, self.deadline_s)
+
+    async def list_retirements(self) -> list[versions_pb2.Retirement]:
+        """Everything that is retired."""
+        answer = await self._calls.unary(_RETIREMENTS, versions_pb2.ListRetirementsRequest(), self.deadline_s)
+        return list(answer.retirements)
+
+    async def record_certificate(self, certificate_json: str) -> None:
+        """Store a certificate of a participant; the same one again changes nothing."""
+        request = certification_pb2.RecordCertificateRequest(certificate_json=certificate_json)
+        await self._calls.unary(_RECORD, request, self.deadline_s)
+
+    async def list_certificates(self, participant: str = "") -> list[str]:
+        """The newest certificate of each method pair, as JSON; of one address, or of all."""
+        request = certification_pb2.ListCertificatesRequest(participant=participant)
+        return list((await self._calls.unary(_LIST_CERTIFICATES, request, self.deadline_s)).certificates_json)
+
     async def get_cluster(self) -> cluster_pb2.GetClusterResponse:
         """Who leads, and which replicas there are, as one of them sees it."""
         return await self._calls.unary(_GET_CLUSTER, cluster_pb2.GetClusterRequest(), self.deadline_s)
@@ -204,6 +271,10 @@ class Client:
     async def step_down(self, reason: str) -> cluster_pb2.StepDownResponse:
         """Ask the leader, wherever it is, to hand over. Not repeated when it is unknown whether it did."""
         return await self._calls.unary(_STEP_DOWN, cluster_pb2.StepDownRequest(reason=reason), self.deadline_s)
+
+    async def ask(self, method: Method[Answer], request: Message) -> Answer:
+        """The answer of any method."""
+        return await self._calls.unary(method, request, self.deadline_s)
 
     async def close(self) -> None:
         """Close the connections."""

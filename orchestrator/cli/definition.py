@@ -1,4 +1,4 @@
-"""`baton definition`: apply, list and get definitions."""
+"""`baton definition`: apply, list and get definitions; the other commands stand in their own modules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import output
+from orchestrator.cli import definition_check, definition_versions, output
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, REFUSED, AsJson, Endpoints, call
 from orchestrator.cli.errors import CallRefused
@@ -19,6 +19,11 @@ from orchestrator.saga.variables import expand
 _TIMEOUT_S = 30.0
 
 app = typer.Typer(help="Apply definitions of sagas, and look at them.", no_args_is_help=True)
+app.command()(definition_check.validate)
+app.command()(definition_check.schema)
+app.command()(definition_versions.diff)
+app.command()(definition_versions.retire)
+app.command()(definition_versions.reinstate)
 
 
 @app.command()
@@ -54,11 +59,11 @@ async def _apply_all(client: Client, texts: list[tuple[Path, bytes]], descriptor
             output.complain(f"{file}: is not UTF-8 text: {error}")
         except Rejected as error:
             refused += 1
-            output.complain(f"{file}: {error}")
+            output.complain(*definition_check.complaints(file, error))
         except CallRefused as error:
             refused += 1
-            lines = [f"{v.field}: {v.description}" for v in error.violations] or [error.message]
-            output.complain(*(f"{file}: {line}" for line in lines))
+            lines = [definition_check.said(file, violation) for violation in error.violations]
+            output.complain(*lines or [f"{file}: {error.message}"])
         else:
             _say_applied(file, answer, as_json)
     return refused
@@ -67,8 +72,10 @@ async def _apply_all(client: Client, texts: list[tuple[Path, bytes]], descriptor
 def _say_applied(file: Path, answer: saga_pb2.ApplyDefinitionResponse, as_json: bool) -> None:
     definition = answer.definition
     if as_json:
-        output.print_json({"file": str(file), **_json(definition), "existing": answer.existing})
+        found = {"existing": answer.existing, "warnings": list(answer.warnings)}
+        output.print_json({"file": str(file), **_json(definition), **found})
     else:
+        output.warn(*(f"{file}: {warning}" for warning in answer.warnings))
         what = "is there already as" if answer.existing else "is now"
         output.console().print(f"{file} {what} {definition.name} version {definition.version}")
 

@@ -36,7 +36,7 @@ class CallRefused(BatonError):
         """The message, and a line for each field that is wrong unless the message says it already."""
         return [
             self.message,
-            *(f"{v.field}: {v.description}" for v in self.violations if v.description not in self.message),
+            *(v.told for v in self.violations if v.description not in self.message),
         ]
 
 
@@ -64,6 +64,6 @@ def refused(error: grpc.aio.AioRpcError) -> CallRefused:
             if detail.Unpack(info):
                 reason = info.reason
             elif detail.Unpack(bad_request):
-                violations = [FieldViolation(v.field, v.description) for v in bad_request.field_violations]
+                violations = [FieldViolation.of_located(v.field, v.description) for v in bad_request.field_violations]
     message = error.details() or error.code().name
     return CallRefused(error.code(), message, reason, tuple(violations))

@@ -36,6 +36,13 @@ def complain(*lines: str) -> None:
         terminal.print(Text.assemble(("error: ", "bold red"), line) if number == 0 else Text(f"  {line}"))
 
 
+def warn(*lines: str) -> None:
+    """Print warnings to standard error, each marked as one."""
+    terminal = Console(stderr=True, highlight=False, soft_wrap=True)
+    for line in lines:
+        terminal.print(Text.assemble(("warning: ", "bold yellow"), line))
+
+
 def print_json(value: Any) -> None:
     """One JSON document; of a stream, one a line."""
     sys.stdout.write(orjson.dumps(value).decode() + "\n")

@@ -23,6 +23,8 @@ def register(app: typer.Typer) -> None:
 def replica() -> None:
     """Run one replica, configured by BATON_* variables in the environment. SIGTERM hands leadership over and ends it.
 
+    SIGUSR1 hands leadership over for good, and ends nothing: a preStop hook sends it while callers go elsewhere.
+
     Exit status 78: a setting is wrong, or a port cannot be had; the message names it.
     """
     import uvloop

@@ -44,6 +44,7 @@ def start(
     request_id: Annotated[
         str, typer.Option("--request-id", help="Sent again, it gives the same saga; default: a new one.")
     ] = "",
+    at: Annotated[str, typer.Option("--at", metavar="TIME", help="Begin no earlier, as 2026-01-31T14:00.")] = "",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the saga has ended.")] = False,
     timeout: Timeout = _TIMEOUT_S,
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
@@ -51,10 +52,17 @@ def start(
 ) -> None:
     """Start a saga; it is durable when this returns."""
     text, labels = _input(input_), _labels(label)
+    if at and wait:
+        raise typer.BadParameter("a saga that begins later is not waited for: leave out --wait", param_hint="--at")
+    start_at = _time(at, "--at") if at else None
 
     async def ask(client: Client) -> saga_pb2.StartSagaResponse:
-        begin = client.run_saga if wait else client.start_saga
-        return await begin(definition, text, version=version, labels=labels, request_id=request_id or None)
+        request = request_id or None
+        if wait:
+            return await client.run_saga(definition, text, version=version, labels=labels, request_id=request)
+        return await client.start_saga(
+            definition, text, version=version, labels=labels, request_id=request, start_at=start_at
+        )
 
     answer = call(endpoint, timeout, ask)
     if as_json:

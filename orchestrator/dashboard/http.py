@@ -1,4 +1,4 @@
-"""The HTTP port of a replica: /metrics for Prometheus, /healthz and /readyz for whoever restarts and routes.
+"""The HTTP port of a replica: /metrics for Prometheus, /healthz, /readyz and /leaderz for whoever restarts and routes.
 
 It runs in threads of its own, so that a scrape costs the main loop nothing and a main loop that hangs can still be
 reported. Nothing here asks etcd or Postgres: the callables that it is given answer from what is known already.
@@ -41,8 +41,9 @@ class HttpEndpoint:
     """Serves the HTTP port at `listen` (host:port; port 0 takes a free one) from `start` to `close`.
 
     `healthy` answers None while the process is alive, else what is wrong with it; `waiting_for` names what the replica
-    still waits for, nothing once it is ready; `counts` gives the sagas as they were counted last. All three are called
-    from other threads and must not block. With `drills`, whoever reaches the port may arm failpoints.
+    still waits for, nothing once it is ready; `counts` gives the sagas as they were counted last; `leading` says
+    whether the replica leads (no, by default). All are called from other threads and must not block. With `drills`,
+    whoever reaches the port may arm failpoints.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class HttpEndpoint:
         waiting_for: Callable[[], tuple[str, ...]],
         counts: Callable[[], Counts],
         *,
+        leading: Callable[[], bool] = bool,
         drills: bool = False,
     ) -> None:
         self._listen = listen
         self._metrics = metrics
         self._healthy = healthy
         self._waiting_for = waiting_for
+        self._leading = leading
         self._collectors: list[Collector] = [_SagaCounts(counts)]
         self._drills = drills
         if drills:
@@ -113,10 +116,13 @@ class HttpEndpoint:
             case "/readyz":
                 waiting = self._waiting_for()
                 return _state(not waiting, {"ready": not waiting, "waiting_for": list(waiting)})
+            case "/leaderz":
+                leading = self._leading()
+                return _state(leading, {"leading": leading})
             case "/":
-                return HTTPStatus.OK, "text/plain; charset=utf-8", b"/metrics\n/healthz\n/readyz\n"
+                return HTTPStatus.OK, "text/plain; charset=utf-8", b"/metrics\n/healthz\n/readyz\n/leaderz\n"
             case _:
-                return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"try /metrics, /healthz or /readyz\n"
+                return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"try /metrics, /healthz, /readyz, /leaderz\n"
 
 
 def _state(good: bool, body: dict[str, Any]) -> tuple[HTTPStatus, str, bytes]:

@@ -145,10 +145,14 @@ class MessageCodec:
         return message
 
     def _encode_well_known(self, value: Any, path: str) -> Message:
+        if self.descriptor.full_name == _ANY:
+            return self._encode_any(value, path)
         try:
             return json_format.ParseDict(value, self.message_class(), descriptor_pool=self._descriptors.pool)
-        except _NOT_CONVERTED as error:
-            raise WrongType(path, f"is no {self.descriptor.full_name}: {error!s:.200}") from None
+        except _NOT_CONVERTED:
+            name = self.descriptor.full_name
+            example = f", such as {_EXAMPLES[name]}" if name in _EXAMPLES else ""
+            raise WrongType(path, f"must be a {name}{example}, which {kind(value)} is not") from None
 
     def decode(self, message: Message) -> Any:
         """The JSON value of a message: every scalar field, and of the others those that are set. Raises ValueError."""
@@ -161,7 +165,46 @@ class MessageCodec:
             value[name] = field.read(getattr(message, name))
         return value
 
+    def _encode_any(self, value: Any, path: str) -> Message:
+        """An Any is an object with the type's name in `@type`; a type with a JSON form of its own stands in `value`."""
+        if not isinstance(value, dict) or not isinstance(url := value.get("@type"), str):
+            raise WrongType(path, "must be an object whose `@type` names its message type")
+        codec = self._packed(url)
+        if codec is None:
+            raise WrongType(f"{path}.@type", "names no message type of the definition's descriptors")
+        rest = {name: item for name, item in value.items() if name != "@type"}
+        if codec.well_known and rest.keys() != {"value"}:
+            raise WrongType(path, f"must have what is in the {codec.descriptor.full_name} as its field `value`")
+        inner = codec.encode(rest["value"], f"{path}.value") if codec.well_known else codec.encode(rest, path)
+        packed: Any = self.message_class()
+        packed.type_url, packed.value = url, inner.SerializeToString(deterministic=True)
+        message: Message = packed
+        return message
+
+    def _decode_any(self, packed: Any) -> Any:
+        codec = self._packed(packed.type_url)
+        if codec is None:
+            raise ValueError(f"an Any has the type {packed.type_url!r:.100}, which the descriptors do not have")
+        inner = codec.message_class.FromString(packed.value)
+        if len(packed.value) > SURELY_FEW_BYTES and _exceeds(inner, VALUES_MAX):
+            raise ValueError(f"an Any has more than the {VALUES_MAX} values that are allowed")
+        value = codec.decode(inner)
+        return {"@type": packed.type_url, **({"value": value} if codec.well_known else value)}
+
+    def _packed(self, url: str) -> MessageCodec | None:
+        """The codec of what an Any of this type has inside."""
+        try:
+            found: Descriptor = self._descriptors.pool.FindMessageTypeByName(url.rpartition("/")[2])
+        except KeyError:
+            return None
+        return self._descriptors.message(found)
+
     def _decode_well_known(self, message: Message) -> Any:
+        if self.descriptor.full_name == _ANY:
+            return self._decode_any(message)
+        if self.descriptor.full_name in _WRAPPERS:
+            # protobuf's JSON has 64-bit integers as text.
+            return self.fields()["value"].read(message.value)  # type: ignore[attr-defined]
         try:
             return json_format.MessageToDict(
                 message, preserving_proto_field_name=True, descriptor_pool=self._descriptors.pool
@@ -169,6 +212,17 @@ class MessageCodec:
         except _NOT_CONVERTED as error:
             raise ValueError(f"a {self.descriptor.full_name} has no JSON form: {error!s:.200}") from None
 
+
+_ANY = "google.protobuf.Any"
+_WRAPPERS = {
+    f"google.protobuf.{kind_}Value"
+    for kind_ in ("Bool", "Bytes", "Double", "Float", "Int32", "Int64", "String", "UInt32", "UInt64")
+}
+_EXAMPLES = {
+    "google.protobuf.Timestamp": "2026-01-02T03:04:05Z",
+    "google.protobuf.Duration": "3.5s",
+    "google.protobuf.FieldMask": "name,address.city",
+}
 
 # What json_format raises for values that it does not take; an Any of an unknown type is a TypeError.
 _NOT_CONVERTED = (json_format.Error, DecodeError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
@@ -223,7 +277,7 @@ def _field(field: FieldDescriptor, descriptors: Descriptors) -> _Field:
             try:
                 getattr(message, name).extend(items)
             except (TypeError, ValueError, OverflowError) as error:
-                raise WrongType(path, f"does not fit: {error}") from None
+                raise WrongType(path, _misfit(error)) from None
 
         return _Field(write_list, lambda items: [decode(item) for item in items], presence=False)
 
@@ -234,9 +288,14 @@ def _field(field: FieldDescriptor, descriptors: Descriptors) -> _Field:
         try:
             setattr(message, name, encode(value, path))
         except (TypeError, ValueError, OverflowError) as error:
-            raise WrongType(path, f"{value!r:.60} does not fit: {error}") from None
+            raise WrongType(path, _misfit(error)) from None
 
     return _Field(write_message if is_message else write_scalar, decode, presence=field.has_presence)
+
+
+def _misfit(error: Exception) -> str:
+    """Why a value does not fit, without the value, which may be a secret."""
+    return "does not fit: it is out of range" if isinstance(error, OverflowError | ValueError) else "does not fit"
 
 
 def _map_field(field: FieldDescriptor, entry: Descriptor, descriptors: Descriptors) -> _Field:
@@ -258,7 +317,7 @@ def _map_field(field: FieldDescriptor, entry: Descriptor, descriptors: Descripto
                 else:
                     entries[write_key(key)] = converted
             except (TypeError, ValueError, OverflowError) as error:
-                raise WrongType(f"{path}.{key}", f"does not fit: {error}") from None
+                raise WrongType(f"{path}.{key}", _misfit(error)) from None
 
     return _Field(write, lambda entries: {read_key(key): decode(item) for key, item in entries.items()}, presence=False)
 

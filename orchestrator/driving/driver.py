@@ -14,6 +14,7 @@ from datetime import datetime
 
 from orchestrator.driving.calls import Caller, Effort, Surroundings
 from orchestrator.driving.port import Participants
+from orchestrator.driving.stopwatch import Stopwatch
 from orchestrator.saga.commands import Ask, Begin, Call, Command, Intend, Outcome, Ready, Wait
 from orchestrator.saga.events import Event
 from orchestrator.saga.machine import Moment, decide, next_commands
@@ -62,12 +63,19 @@ class Driver:
         self._log = log
         self._surroundings = surroundings
         self._caller = Caller(shard, log, participants, surroundings, metrics)
+        self._stopwatch = Stopwatch(metrics)
 
     async def drive(self, driven: Driven) -> Saga:
         """Drive the saga to its end, or until it has nothing to do for long, and return it.
 
         Raises Fenced when a later epoch has taken over, CorruptLog when Postgres refuses a row of this saga.
         """
+        try:
+            return await self._drive(driven)
+        finally:
+            self._stopwatch.forget(driven.saga)
+
+    async def _drive(self, driven: Driven) -> Saga:
         while True:
             await self._heed(driven)
             commands = next_commands(driven.saga, self._epoch)
@@ -94,6 +102,7 @@ class Driver:
         await self._log.append(saga, events, heard)
         driven.saga = saga
         if events:
+            self._stopwatch.logged(saga, events)
             self._surroundings.written(saga, events)
 
     async def _heed(self, driven: Driven) -> None:

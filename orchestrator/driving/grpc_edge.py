@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,23 +11,28 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 import structlog
+from prometheus_client import Counter
 
 from orchestrator.driving.codec import MethodCodec
 from orchestrator.driving.exchange import Exchange, ExchangeLost, NotOffered, open_exchange
-from orchestrator.driving.port import Invocation
+from orchestrator.driving.port import Answer, Invocation
 from orchestrator.driving.scalars import WrongType
 from orchestrator.driving.status_table import BY_NUMBER, is_refusal
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
-from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.saga.commands import Accepted, Refused, Succeeded, Unknown
 from orchestrator.saga.model import Kind
 from orchestrator.telemetry import Metrics
 
 OPEN_TIMEOUT_S = 1.0
 REOPEN_S = 1.0
 
-Outcome = Succeeded | Refused | Unknown
+# What a participant said: the status, its message, the serialized response, and whether it answers later.
+_Said = tuple[grpc.StatusCode, str, bytes, bool]
+
+# Trailing metadata of a unary call that was accepted: the answer comes later, by the token of the call.
+_ACCEPTED = "baton-accepted"
 
 # Finds the codec of a method of a definition version that is in use.
 Codecs = Callable[[str, int, str], MethodCodec]
@@ -61,17 +67,21 @@ class GrpcParticipants:
         for service in services:
             self._line(service).warm()
 
-    async def call(self, invocation: Invocation) -> Outcome:
+    async def call(self, invocation: Invocation) -> Answer:
         """Call the participant; see `Participants.call`."""
         codec = self._codecs(invocation.definition, invocation.version, invocation.method.path)
         try:
             request = codec.encode(invocation.request)
         except WrongType as error:
             return Refused("MAPPING", f"the request of {invocation.method.path} cannot be made: {error}")
-        code, message, response = await self._line(invocation.service).call(invocation, request)
+        code, message, response, accepted = await self._line(invocation.service).timed_call(invocation, request)
         if code is not grpc.StatusCode.OK:
             verdict = Refused if is_refusal(code) else Unknown
             return verdict(code.name, message)
+        if accepted:
+            if invocation.answers_later:
+                return Accepted()
+            return Unknown("ACCEPTED_UNASKED", "it answers later, and the step's definition has no `answer: later`")
         if len(response) > self._settings.reply_bytes_max:
             limit = self._settings.reply_bytes_max
             return Unknown("REPLY_TOO_LARGE", f"{len(response)} bytes; the limit is {limit}")
@@ -102,6 +112,9 @@ class _Line:
         self._channel = grpc.aio.insecure_channel(address, options=_channel_options(settings.message_bytes_max))
         self._permits = asyncio.Semaphore(settings.calls_max)
         self._in_flight = metrics.calls_in_flight.labels(address)
+        self._call_s = metrics.call_s.labels(address)
+        self._calls = metrics.calls
+        self._by_code: dict[grpc.StatusCode, Counter] = {}
         self._methods: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._exchange: Exchange | None = None
         self._offered = settings.multiplexed
@@ -114,22 +127,33 @@ class _Line:
         if due and self._opening is None and (self._exchange is None or self._exchange.lost):
             self._opening = asyncio.create_task(self._open())
 
-    async def call(self, invocation: Invocation, request: bytes) -> tuple[grpc.StatusCode, str, bytes]:
+    async def timed_call(self, invocation: Invocation, request: bytes) -> _Said:
+        began_s = time.perf_counter()
+        answer = await self.call(invocation, request)
+        self._call_s.observe(time.perf_counter() - began_s)
+        count = self._by_code.get(answer[0])
+        if count is None:
+            count = self._by_code[answer[0]] = self._calls.labels(self._address, answer[0].name)
+        count.inc()
+        return answer
+
+    async def call(self, invocation: Invocation, request: bytes) -> _Said:
         async with self._permits:
             self._in_flight.inc()
             try:
                 exchange = await self._ready_exchange()
+                effect = effects.STATUS if invocation.asks else _EFFECTS[invocation.kind]
                 if ARMED:
-                    await strike(_EFFECTS[invocation.kind].before)
+                    await strike(effect.before)
                 if exchange is not None:
                     answer = await self._multiplexed(exchange, invocation, request)
                 else:
                     answer = await self._unary(invocation, request)
                 if ARMED:
-                    await strike(_EFFECTS[invocation.kind].after)
+                    await strike(effect.after)
                 return answer
             except grpc.aio.AioRpcError as error:
-                return error.code(), error.details() or "", b""
+                return error.code(), error.details() or "", b"", False
             finally:
                 self._in_flight.dec()
 
@@ -156,9 +180,7 @@ class _Line:
         finally:
             self._opening = None
 
-    async def _multiplexed(
-        self, exchange: Exchange, invocation: Invocation, request: bytes
-    ) -> tuple[grpc.StatusCode, str, bytes]:
+    async def _multiplexed(self, exchange: Exchange, invocation: Invocation, request: bytes) -> _Said:
         call = pb.Call(
             method=invocation.method.path,
             request=request,
@@ -169,22 +191,26 @@ class _Line:
             epoch=invocation.epoch,
             shard=invocation.shard,
             timeout_ms=max(1, int(invocation.timeout_s * 1000)),
+            answer_token=invocation.answer_token,
         )
         try:
             reply = await exchange.call(call, invocation.timeout_s)
         except ExchangeLost as error:
-            return grpc.StatusCode.UNAVAILABLE, str(error), b""
+            return grpc.StatusCode.UNAVAILABLE, str(error), b"", False
         except TimeoutError:
-            return grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {invocation.timeout_s} s", b""
-        return BY_NUMBER.get(reply.code, grpc.StatusCode.UNKNOWN), reply.message, reply.response
+            return grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer within {invocation.timeout_s} s", b"", False
+        code = BY_NUMBER.get(reply.code, grpc.StatusCode.UNKNOWN)
+        return code, reply.message, reply.response, reply.accepted
 
-    async def _unary(self, invocation: Invocation, request: bytes) -> tuple[grpc.StatusCode, str, bytes]:
+    async def _unary(self, invocation: Invocation, request: bytes) -> _Said:
         path = invocation.method.path
         method = self._methods.get(path)
         if method is None:
             method = self._methods[path] = self._channel.unary_unary(path)
-        response = await method(request, timeout=invocation.timeout_s, metadata=call_metadata(invocation))
-        return grpc.StatusCode.OK, "", response
+        call = method(request, timeout=invocation.timeout_s, metadata=call_metadata(invocation))
+        response = await call
+        accepted = invocation.answers_later and dict(await call.trailing_metadata() or ()).get(_ACCEPTED) == "1"
+        return grpc.StatusCode.OK, "", response, accepted
 
     async def close(self) -> None:
         if self._opening is not None:
@@ -198,7 +224,9 @@ class _Line:
 
 def call_metadata(invocation: Invocation) -> tuple[tuple[str, str], ...]:
     """The metadata of a unary call, as docs/participants.md publishes it."""
+    token = (("baton-answer-token", invocation.answer_token),) if invocation.answer_token else ()
     return (
+        *token,
         ("baton-saga-id", str(invocation.saga_id)),
         ("baton-step", invocation.step),
         ("baton-kind", invocation.kind.value),

@@ -52,6 +52,7 @@ class Leader:
         finally:
             self._term = None
             self._means.metrics.sagas_in_flight.set(0)
+            self._means.metrics.oldest_intent.set(0)
             await term_log.close()
 
     async def _raise_epoch(self, mandate: Mandate) -> TermLog:

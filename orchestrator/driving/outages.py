@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Outages:
-    """Implements `Participants` over others, with a breaker for each address. `boottime_s` and `chance` as in Clocks."""
+    """Implements `Participants` over others, with a breaker for each address."""
 
     def __init__(
         self,

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from orchestrator.driving import trial
 from orchestrator.driving.codec import Descriptors, MethodCodec
-from orchestrator.driving.scalars import WrongType
+from orchestrator.driving.fitting import unfit, unknown_results
+from orchestrator.driving.trial import methods
 from orchestrator.errors import FieldViolation, NotFound, Rejected
-from orchestrator.saga.definition import Definition, Method, Step
-from orchestrator.saga.mapping import Leaf, PointsNowhere, Tree
+from orchestrator.saga.definition import Definition
+from orchestrator.saga.lint import leaves, lint
 from orchestrator.saga.model import Json
-from orchestrator.saga.parse import parse
+from orchestrator.saga.parse import locate, parse
 from orchestrator.sagalog.port import DefinitionStore, StoredDefinition
 
 DESCRIBE_TIMEOUT_S = 5.0
+# So many definitions, children of children among them, are looked at for a circle.
+CHILDREN_MAX = 200
 
 # Asks the participant at an address for the descriptors of these services.
 Describe = Callable[[str, Collection[str], float], Awaitable[FileDescriptorSet]]
@@ -32,18 +36,7 @@ class Compiled:
 
     def check_input(self, value: Json, labels: dict[str, str]) -> tuple[FieldViolation, ...]:
         """What in a saga's input no step could use: every expression that reads the input alone is tried out."""
-        saga = {"id": "", "definition": self.definition.name, "version": self.definition.version, "labels": labels}
-        context = {"input": value, "results": {}, "saga": saga}
-        violations: list[FieldViolation] = []
-        for _, _, method in methods(self.definition):
-            try:
-                request = method.request.evaluate(context, input_alone=True)
-                self.codecs[method.path].encode(request)
-            except PointsNowhere as error:
-                violations.extend(error.violations)
-            except WrongType as error:
-                violations.append(FieldViolation(_source(method, error.field), error.description))
-        return tuple(dict.fromkeys(violations))
+        return trial.complaints(self.definition, self.codecs, value, labels)
 
 
 class Registry:
@@ -86,14 +79,57 @@ class Registry:
         Without `descriptor_set`, the participants are asked for their descriptors. Returns the stored version and
         whether it existed before. Raises Rejected with all violations, Retryable when a participant is away.
         """
-        definition = parse(yaml)
-        if not descriptor_set:
-            descriptor_set = await self._ask_participants(definition)
-        _compile(definition, descriptor_set)
+        definition, descriptor_set = await self.check(yaml, descriptor_set)
         content = hashlib.sha256(yaml.encode() + b"\x00" + descriptor_set).hexdigest()
         stored, existing = await self._store.insert_definition(definition.name, content, yaml, descriptor_set)
         self._keep(stored)
         return stored, existing
+
+    async def check(self, yaml: str, descriptor_set: bytes = b"") -> tuple[Definition, bytes]:
+        """Check a definition as `apply` does, and store nothing; returns it with its descriptors."""
+        definition = parse(yaml)
+        try:
+            if errors := lint(definition).errors:
+                raise Rejected("the definition is not valid", errors)
+            await self._check_children(definition)
+            if not descriptor_set:
+                descriptor_set = await self._ask_participants(definition)
+            fitting_codecs(definition, descriptor_set)
+        except Rejected as error:
+            raise Rejected("the definition is not valid", locate(yaml, error.violations)) from None
+        return definition, descriptor_set
+
+    async def _check_children(self, definition: Definition) -> None:
+        """Raises Rejected when a definition that is run as a child is unknown, or would run this one again."""
+        violations = []
+        for index, step in enumerate(definition.steps):
+            if step.child is not None:
+                where = f"steps[{index}].saga"
+                way = await self._way_back(definition.name, step.child.definition, step.child.version)
+                if isinstance(way, str):
+                    violations.append(FieldViolation(f"{where}.definition", way))
+        if violations:
+            raise Rejected("the definition is not valid", tuple(violations))
+
+    async def _way_back(self, name: str, child: str, version: int) -> str | None:
+        """Why a child cannot be run by the definition `name`; None if it can."""
+        ways: dict[tuple[str, int], tuple[str, ...]] = {(child, version): (name, child)}
+        pending = [(child, version)]
+        while pending:
+            known = pending.pop()
+            way = ways[known]
+            if known[0] == name:
+                return f"makes a circle: {' runs '.join(way)}"
+            stored = await self._store.get_definition(*known)
+            if stored is None:
+                which = f"version {known[1]} of {known[0]!r}" if known[1] else repr(known[0])
+                return f"there is no definition {which}; apply it first" if len(way) == 2 else None
+            for step in parse(stored.yaml).steps:
+                further = (step.child.definition, step.child.version) if step.child is not None else None
+                if further is not None and further not in ways and len(ways) < CHILDREN_MAX:
+                    ways[further] = (*way, further[0])
+                    pending.append(further)
+        return None
 
     async def _ask_participants(self, definition: Definition) -> bytes:
         wanted: dict[str, set[str]] = {}
@@ -118,84 +154,43 @@ class Registry:
         return FileDescriptorSet(file=[files[name] for name in sorted(files)]).SerializeToString(deterministic=True)
 
     def _keep(self, stored: StoredDefinition) -> Compiled:
+        # What was stored was right by the rules of its day, and sagas run by it.
         definition = parse(stored.yaml, stored.version)
-        compiled = Compiled(definition, _compile(definition, stored.descriptor_set))
+        codecs, violations = _codecs(definition, stored.descriptor_set)
+        if violations:
+            raise Rejected("the definition is not valid", tuple(violations))
+        compiled = Compiled(definition, codecs)
         self._compiled[stored.name, stored.version] = compiled
         return compiled
 
 
-def methods(definition: Definition) -> Iterator[tuple[str, Step, Method]]:
-    """Every method of a definition, with its step and the path of its field."""
-    for index, step in enumerate(definition.steps):
-        if step.action is not None:
-            yield f"steps[{index}].action", step, step.action
-        if step.status is not None:
-            yield f"steps[{index}].status", step, step.status
-        if step.compensation is not None:
-            yield f"steps[{index}].compensation", step, step.compensation.method
-
-
-def _compile(definition: Definition, descriptor_set: bytes) -> dict[str, MethodCodec]:
-    """The codecs of all methods. Raises Rejected when a method or a field of a request does not exist."""
-    try:
-        descriptors = Descriptors(descriptor_set)
-    except ValueError as error:
-        raise Rejected("the descriptors are not valid", (FieldViolation("descriptor_set", str(error)),)) from None
-    codecs: dict[str, MethodCodec] = {}
-    replies: dict[str, MethodCodec] = {}
-    violations: list[FieldViolation] = []
-    for field, step, method in methods(definition):
-        try:
-            codec = codecs[method.path] = descriptors.method(method.service_name, method.method_name)
-        except KeyError as error:
-            violations.append(FieldViolation(f"{field}.method", str(error.args[0])))
-            continue
-        violations.extend(_unknown_fields(codec, method.request.tree, f"{field}.request"))
-        if method is step.action:
-            replies[step.name] = codec
-    for _, _, method in methods(definition):
-        violations.extend(_unknown_results(method, replies))
+def fitting_codecs(definition: Definition, descriptor_set: bytes) -> dict[str, MethodCodec]:
+    """The codecs of all methods. Raises Rejected when one does not exist, or when a request does not fit it."""
+    codecs, violations = _codecs(definition, descriptor_set)
+    actions = [(step.name, step.action.path) for step in definition.steps if step.action is not None]
+    replies = {name: codecs[path] for name, path in actions if path in codecs}
+    for field, _, method in methods(definition):
+        if method.path in codecs:
+            violations.extend(unfit(method, field, codecs[method.path], replies))
+    for step in definition.steps:
+        for leaf in (*leaves(step), *((step.when,) if step.when is not None else ())):
+            violations.extend(unknown_results(leaf, replies))
     if violations:
         raise Rejected("the definition is not valid", tuple(violations))
     return codecs
 
 
-def _unknown_fields(codec: MethodCodec, tree: Tree, field: str) -> Iterator[FieldViolation]:
-    """Fields of a request mapping that the request message does not have."""
-    pending = [(codec.request.descriptor, tree, field)]
-    while pending:
-        descriptor, node, path = pending.pop()
-        if descriptor.full_name.startswith("google.protobuf.") or descriptor.GetOptions().map_entry:
-            continue
-        for name, child in node.items():
-            known = descriptor.fields_by_name.get(name)
-            if known is None:
-                fields = ", ".join(descriptor.fields_by_name)
-                yield FieldViolation(f"{path}.{name}", f"{descriptor.full_name} has no such field; it has {fields}")
-            elif not isinstance(child, Leaf):
-                if known.message_type is None:
-                    yield FieldViolation(f"{path}.{name}", f"is no message in {descriptor.full_name}")
-                else:
-                    pending.append((known.message_type, child, f"{path}.{name}"))
-
-
-def _unknown_results(method: Method, replies: dict[str, MethodCodec]) -> Iterator[FieldViolation]:
-    """Plain paths into a step's result that its reply message does not have."""
-    for leaf in method.request.leaves():
-        path = leaf.path or ()
-        if len(path) < 3 or path[0] != "results" or path[1] not in replies:
-            continue
-        descriptor = replies[path[1]].reply.descriptor
-        if path[2] not in descriptor.fields_by_name:
-            fields = ", ".join(descriptor.fields_by_name) or "no fields"
-            yield FieldViolation(leaf.field, f"{leaf.expression!r}: {descriptor.full_name} has {fields}")
-
-
-def _source(method: Method, field: str) -> str:
-    """The caller's own field that feeds `field` of a request, where the mapping is a plain path into the input."""
-    head, dot, rest = field.partition(".")
-    bare = head.partition("[")[0]
-    node = method.request.tree.get(bare)
-    if isinstance(node, Leaf) and node.path is not None and node.path[0] == "input":
-        return ".".join(node.path) + head[len(bare) :] + dot + rest
-    return f"input (as {method.path} field {field})"
+def _codecs(definition: Definition, descriptor_set: bytes) -> tuple[dict[str, MethodCodec], list[FieldViolation]]:
+    """The codecs of the methods that exist, and what is wrong with the others. Raises Rejected."""
+    try:
+        descriptors = Descriptors(descriptor_set)
+    except ValueError as error:
+        raise Rejected("the descriptors are not valid", (FieldViolation("descriptor_set", str(error)),)) from None
+    codecs: dict[str, MethodCodec] = {}
+    violations: list[FieldViolation] = []
+    for field, _, method in methods(definition):
+        try:
+            codecs[method.path] = descriptors.method(method.service_name, method.method_name)
+        except KeyError as error:
+            violations.append(FieldViolation(f"{field}.method", str(error.args[0])))
+    return codecs, violations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,7 @@ def scalar_converters(field: FieldDescriptor) -> tuple[Encode, Decode]:
     if field.cpp_type in _INTEGERS:
         return _exactly(int, "an integer"), _same
     if field.cpp_type in _FLOATS:
-        return _exactly((int, float), "a number"), _same
+        return _encode_float, _decode_float
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         return _encode_bool, _same
     return _exactly(str, "text"), _text
@@ -64,7 +65,7 @@ def key_converters(field: FieldDescriptor) -> tuple[Callable[[Any], str], Callab
 def _bool_key(key: str) -> bool:
     if key in ("true", "false"):
         return key == "true"
-    raise ValueError(f"{key!r:.60} is neither true nor false")
+    raise ValueError("the key is neither true nor false")
 
 
 def _enum_converters(enum: EnumDescriptor) -> tuple[Encode, Decode]:
@@ -76,7 +77,7 @@ def _enum_converters(enum: EnumDescriptor) -> tuple[Encode, Decode]:
             return by_name[value]
         if type(value) is int and (value in by_number or not enum.is_closed):
             return value
-        raise WrongType(path, f"{value!r:.60} is none of {', '.join(by_name)}")
+        raise WrongType(path, f"must be one of {', '.join(by_name)}, which {kind(value)} is not")
 
     # A number that a later version of the participant knows stays a number.
     return encode, lambda number: by_number.get(number, number)
@@ -97,11 +98,29 @@ def _encode_bool(value: Any, path: str) -> bool:
     raise WrongType(path, f"must be true or false, not {kind(value)}")
 
 
+# JSON has no numbers for these; protobuf's mapping has texts.
+_NO_NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _encode_float(value: Any, path: str) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value in _NO_NUMBERS:
+        return _NO_NUMBERS[value]
+    raise WrongType(path, f"must be a number, not {kind(value)}")
+
+
+def _decode_float(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
 def _encode_bytes(value: Any, path: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error):
-        raise WrongType(path, f"must be base64 text, not {value!r:.60}") from None
+        raise WrongType(path, f"must be base64 text, which {kind(value)} is not") from None
 
 
 def _same(value: Any) -> Any:
@@ -116,6 +135,7 @@ def _text(value: Any) -> str:
 
 
 def kind(value: Any) -> str:
+    """What a value is, in words, without the value itself: it may be a secret."""
     if value is None:
         return "null"
-    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), f"{value!r:.60}")
+    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")

@@ -118,8 +118,15 @@ _STATEMENTS = (
     Effect("reader.news", Wire.POSTGRES, "Reads what has happened to watched sagas."),
     Effect("reader.ended", Wire.POSTGRES, "Asks which sagas are terminal."),
     Effect("reader.request_cancel", Wire.POSTGRES, "Leaves a request to cancel for the leader."),
+    Effect("signals.post", Wire.POSTGRES, "Stores an answer or an order for a saga."),
+    Effect("signals.fate", Wire.POSTGRES, "Asks whether a signal was heeded."),
+    Effect("signals.saga", Wire.POSTGRES, "Reads a saga, to be folded for a caller."),
+    Effect("signals.events", Wire.POSTGRES, "Reads the rows of a saga, to be folded for a caller."),
+    Effect("signals.waiting", Wire.POSTGRES, "Lists steps that wait."),
+    Effect("signals.parked", Wire.POSTGRES, "Counts the parked sagas."),
     Effect("reader.fence", Wire.POSTGRES, "Reads who leads by the saga log."),
     Effect("reader.count_unfinished", Wire.POSTGRES, "Counts live sagas for the metrics."),
+    Effect("reader.oldest", Wire.POSTGRES, "Looks for the oldest unfinished sagas for the metrics."),
     Effect("reader.pages", Wire.POSTGRES, "Asks how large the table of sagas is."),
     Effect("reader.count_finished", Wire.POSTGRES, "Counts finished sagas for the metrics."),
     Effect("reader.ping", Wire.POSTGRES, "Asks whether Postgres answers, and has the schema."),
@@ -127,6 +134,12 @@ _STATEMENTS = (
     Effect("reader.definition_by_content", Wire.POSTGRES, "Looks whether a definition is stored already."),
     Effect("reader.definitions", Wire.POSTGRES, "Lists definitions."),
     Effect("reader.insert_definition", Wire.POSTGRES, "Stores a version of a definition."),
+    Effect("retirements.retirements", Wire.POSTGRES, "Reads which definitions are retired."),
+    Effect("retirements.retire", Wire.POSTGRES, "Retires a definition, or a version of it."),
+    Effect("retirements.started", Wire.POSTGRES, "Asks whether a request id has started a saga already."),
+    Effect("retirements.reinstate", Wire.POSTGRES, "Takes the retirement of a definition back."),
+    Effect("certificates.insert_certificate", Wire.POSTGRES, "Stores a certificate of a participant."),
+    Effect("certificates.certificates", Wire.POSTGRES, "Lists certificates of participants."),
 )
 
 _ALL = (

@@ -24,6 +24,8 @@ from orchestrator.leadership.renewal import RenewalPace, RenewalThread
 from orchestrator.leadership.victory import Hooks, Lead, View
 
 PULSE_INTERVAL_S = 0.05
+# A heartbeat that is silent for longer does not come back.
+SILENCE_MAX_S = 15.0
 
 
 def _ignore(_: float) -> None:
@@ -79,6 +81,15 @@ class Leadership:
         """Why etcd is not at hand; None while it is."""
         return self.campaign.etcd_trouble
 
+    def complaint(self) -> str | None:
+        """What is wrong with this process's own heartbeat, None while it beats. Asks neither etcd nor anybody else."""
+        if self._beacon.broken:
+            return "the thread that beats to the standbys has ended"
+        if self._renewal.broken:
+            return "the thread that renews the lease has ended"
+        silent_s = self._pulse.age_s()
+        return None if silent_s < SILENCE_MAX_S else f"the heartbeat has been silent for {silent_s:.0f} s"
+
     def members(self) -> tuple[Member, ...]:
         """The replicas whose leases live, by id."""
         return self.campaign.members()
@@ -102,6 +113,10 @@ class Leadership:
     async def resign(self, reason: str, cooldown_s: float) -> bool:
         """Step down; see `Campaign.resign`."""
         return await self.campaign.resign(reason, cooldown_s)
+
+    def withdraw(self, reason: str) -> None:
+        """Hand leadership over and campaign no more; see `Campaign.withdraw`."""
+        self.campaign.withdraw(reason)
 
     async def close(self) -> None:
         """Hand leadership over, leave the cluster, and make `run` return; see `Campaign.close`."""

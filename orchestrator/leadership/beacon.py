@@ -101,6 +101,11 @@ class Beacon:
         """Begin; `close` ends it."""
         self._thread.start()
 
+    @property
+    def broken(self) -> bool:
+        """Whether the thread was started and has ended, though nobody closed it: a defect that only a restart mends."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._closing.is_set()
+
     def close(self) -> None:
         """End the thread, within one beat, and cut every standby off."""
         self._closing.set()

@@ -71,6 +71,8 @@ class Campaign:
         self._former_sign_s: float | None = None
         self._victory: Victory | None = None
         self._asked_to_stop: _End | None = None
+        # Why this replica takes no part in any campaign any more; None while it does.
+        self._withdrawn: str | None = None
         self._closing = False
         self._ended = asyncio.Event()
         self._ended.set()
@@ -79,6 +81,8 @@ class Campaign:
     def view(self) -> View:
         """Who leads, as far as this replica knows; `trouble` says why it takes no part, if it takes none."""
         trouble = self.etcd_trouble
+        if trouble is None and self._withdrawn is not None:
+            trouble = f"withdrawn from the campaign for good: {self._withdrawn}"
         if trouble is None and self._victory is None:
             trouble = self._readiness.trouble
         return View(self._board.leader, self._victory is not None, self._membership.left_s(), trouble)
@@ -120,6 +124,16 @@ class Campaign:
         await self._signal.until(lambda: self._victory is not victory, limit_s)
         return True
 
+    def withdraw(self, reason: str) -> None:
+        """Give leadership up, if this replica has it, and campaign no more: the last thing before `close`.
+
+        Returns at once; the term ends, and the key is given up, in `run`. The replica stays a member of the cluster.
+        """
+        if self._withdrawn is None:
+            self._withdrawn = reason
+            log.info("withdrawn", reason=reason, leading=self._victory is not None)
+            self._signal.notify()
+
     async def close(self) -> None:
         """End the term, if there is one, hand leadership over, leave the cluster, and make `run` return.
 
@@ -139,10 +153,12 @@ class Campaign:
             holder = self._board.leader
             if self._closing:
                 return
-            if holder is None:
-                await self._fill_vacancy(group)
-            elif self._ballot.ours(holder):
+            if holder is not None and self._ballot.ours(holder):
                 await self._clear_own_key(holder)
+            elif self._withdrawn is not None:
+                await self._sit_out(holder)
+            elif holder is None:
+                await self._fill_vacancy(group)
             else:
                 await self._stand_by(group, holder)
 
@@ -165,6 +181,10 @@ class Campaign:
                 await self._win(group, None, Cause.EXPIRED, self._former_sign_s)
             case Leaving.UNSEEN:
                 await self._win(group, None, Cause.VACANT, self._former_sign_s)
+
+    async def _sit_out(self, holder: Holder | None) -> None:
+        """Withdrawn: do nothing until the key changes, which then may turn out to be ours."""
+        await self._signal.until(lambda: self._moved_on(holder))
 
     async def _clear_own_key(self, holder: Holder) -> None:
         """The key is ours though we do not lead: an outcome that we never heard. Let go, and campaign like all."""
@@ -204,23 +224,31 @@ class Campaign:
 
     async def _eligible(self, holder: Holder | None) -> bool:
         """Wait until this replica may claim the key; False when the situation has changed meanwhile."""
-        while not self._moved_on(holder):
+        while not self._out_of_it(holder):
             cool_s = self._cool_until_s - self._clock()
             if cool_s > 0:
-                await self._signal.until(lambda: self._moved_on(holder), cool_s)
+                await self._signal.until(lambda: self._out_of_it(holder), cool_s)
             elif self._readiness.ready():
                 return True
             else:
-                await self._signal.until(lambda: self._moved_on(holder) or self._readiness.ready())
+                await self._signal.until(lambda: self._out_of_it(holder) or self._readiness.ready())
         return False
+
+    def _out_of_it(self, holder: Holder | None) -> bool:
+        """Whether a claim of the key that this holder has is no longer to be made."""
+        return self._withdrawn is not None or self._moved_on(holder)
 
     async def _win(
         self, group: asyncio.TaskGroup, holder: Holder | None, cause: Cause, leader_lost_at_s: float | None
     ) -> None:
         """Claim the key that `holder` has, and lead if it is won."""
         lease = self._membership.lease_id
-        won = None if lease is None else await self._ballot.claim(holder, lease, self._moved_on)
+        won = None if lease is None else await self._ballot.claim(holder, lease, self._out_of_it)
         if lease is None or won is None:
+            return
+        if self._withdrawn is not None:
+            # Asked to withdraw while the claim was on its way: the key goes back before a term has begun.
+            await self._ballot.withdraw(won.revision)
             return
         claim = Claim(self._keys.shard, self._me.replica_id, won.cluster, won.revision, cause)
         world = self._world
@@ -262,6 +290,8 @@ class Campaign:
         leader = self._board.leader
         if self._closing:
             return _End(Ending.CLOSED, "this replica shuts down")
+        if self._withdrawn is not None:
+            return _End(Ending.STEPPED_DOWN, self._withdrawn)
         if self._asked_to_stop is not None:
             return self._asked_to_stop
         if self._membership.lease_id != victory.lease:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import yaml
@@ -37,8 +37,37 @@ _Loader: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Event = Any
 
 
+@dataclass(slots=True)
+class Place:
+    """Where a value stands: its line, counted from 1, and the places of what is inside it.
+
+    Parts go by the names of fields, and the elements of a list by `[0]`, `[1]`, ...
+    """
+
+    line: int = 1
+    parts: dict[str, Place] = field(default_factory=dict)
+
+    def line_of(self, path: str) -> int:
+        """The line of a field such as `steps[1].action.method`, or of what is nearest to it from above."""
+        place = self
+        for name in _PATH_PARTS.findall(path):
+            inner = place.parts.get(name)
+            if inner is None:
+                break
+            place = inner
+        return place.line
+
+
+_PATH_PARTS = re.compile(r"[^.\[\]]+|\[[0-9]+\]")
+
+
 def read(text: str) -> Any:
     """The values of the one document in `text`. Raises Rejected, naming the line."""
+    return read_placed(text)[0]
+
+
+def read_placed(text: str) -> tuple[Any, Place]:
+    """The values of the one document in `text`, and where they stand. Raises Rejected, naming the line."""
     size_bytes = len(text.encode(errors="replace"))
     if size_bytes > BYTES_MAX:
         raise _rejected(f"has {size_bytes} bytes; {BYTES_MAX} are allowed")
@@ -58,6 +87,7 @@ class _Anchored:
 
     value: Any
     weight: int
+    parts: dict[str, Place]
 
 
 class _Document:
@@ -68,20 +98,21 @@ class _Document:
         self._anchors: dict[str, _Anchored] = {}
         self._weight = 0
 
-    def values(self) -> Any:
-        """The document's value; None for an empty text."""
-        value, documents = None, 0
+    def values(self) -> tuple[Any, Place]:
+        """The document's value and its place; None for an empty text."""
+        value, documents, place = None, 0, Place()
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
                     _wrong(event, "a second document begins; one definition is one document")
-                value = self._value(next(self._events), 0)
-        return value
+                value = self._value(next(self._events), 0, place)
+        return value, place
 
-    def _value(self, event: Event, depth: int) -> Any:
+    def _value(self, event: Event, depth: int, place: Place) -> Any:
+        """The value that begins with `event`; what is inside it is noted in `place`."""
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
+            return self._alias(event, place)
         if depth > DEPTH_MAX:
             _wrong(event, f"it is nested deeper than {DEPTH_MAX} levels")
         before = self._weight
@@ -92,20 +123,21 @@ class _Document:
             value = _scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
             _expect_tag(event, "seq")
-            value = self._list(depth)
+            value = self._list(depth, place)
         else:
             _expect_tag(event, "map")
-            value = self._mapping(depth)
+            value = self._mapping(depth, place)
         if event.anchor is not None:
             # Known from here on and no earlier: so nothing can be inside itself.
-            self._anchors[event.anchor] = _Anchored(value, self._weight - before)
+            self._anchors[event.anchor] = _Anchored(value, self._weight - before, place.parts)
         return value
 
-    def _alias(self, event: Event) -> Any:
+    def _alias(self, event: Event, place: Place) -> Any:
         anchored = self._anchors.get(event.anchor)
         if anchored is None:
             _wrong(event, f"*{event.anchor:.{_SHOWN_CHARS}} names nothing that stands, complete, before it")
         self._weigh(anchored.weight, event)
+        place.parts = anchored.parts
         return anchored.value
 
     def _weigh(self, weight: int, event: Event) -> None:
@@ -113,26 +145,29 @@ class _Document:
         if self._weight > EXPANDED_MAX:
             _wrong(event, f"its aliases, written out, have more than {EXPANDED_MAX} values and characters")
 
-    def _list(self, depth: int) -> list[Any]:
-        value = []
+    def _list(self, depth: int, place: Place) -> list[Any]:
+        value: list[Any] = []
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            value.append(self._value(event, depth + 1))
+            inner = place.parts[f"[{len(value)}]"] = Place(event.start_mark.line + 1)
+            value.append(self._value(event, depth + 1, inner))
         return value
 
-    def _mapping(self, depth: int) -> dict[Any, Any]:
+    def _mapping(self, depth: int, place: Place) -> dict[Any, Any]:
         value: dict[Any, Any] = {}
         merged: dict[Any, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            key = self._value(event, depth + 1)
+            inner = Place(event.start_mark.line + 1)
+            key = self._value(event, depth + 1, Place())
             if isinstance(key, dict | list):
                 _wrong(event, "a list or a mapping cannot be the name of a field")
-            child = self._value(next(self._events), depth + 1)
+            child = self._value(next(self._events), depth + 1, inner)
             if _is_merge(event):
                 merged = _merged(event, child) | merged
             elif key in value:
                 _wrong(event, f"{_shown(key)} is there twice")
             else:
                 value[key] = child
+                place.parts[str(key)] = inner
         # What a mapping says itself goes before what it merges in.
         return merged | value if merged else value
 

@@ -17,7 +17,7 @@ from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
 from orchestrator.errors import BatonError, FieldViolation
-from orchestrator.saga import growth
+from orchestrator.saga import growth, syntax_tree
 
 EXPRESSION_CHARS_MAX = 2_000
 NESTING_MAX = 20
@@ -55,6 +55,12 @@ class Leaf:
     roots: frozenset[str]
     results: frozenset[str]
     optional_without: str | None
+    # The results that may be missing, since the expression gives a value all the same; and those without which it
+    # cannot even be evaluated.
+    tolerates: frozenset[str] = frozenset()
+    breaks: frozenset[str] = frozenset()
+    # Every path that it reads, as far as it is plain.
+    reads: tuple[tuple[str, ...], ...] = ()
 
     @property
     def shown(self) -> str:
@@ -136,12 +142,12 @@ def holds(leaf: Leaf, context: dict[str, Any]) -> bool:
     return not (value is None or value is False or value in ("", [], {}))
 
 
-def compile_expression(
-    expression: str, field: str, results: frozenset[str]
-) -> tuple[Leaf | None, list[FieldViolation]]:
-    """Compile one expression that stands alone, such as a condition; `results` are the steps that it may read."""
+def compile_expression(source: Any, field: str, results: frozenset[str]) -> tuple[Leaf | None, list[FieldViolation]]:
+    """Compile one expression, such as a condition; `field` names it, and `results` are the steps that it may read."""
     violations: list[FieldViolation] = []
-    return _leaf(expression, field, results, None, violations), violations
+    if isinstance(source, str):
+        return _leaf(source, field, results, None, violations), violations
+    return None, [_no_expression(source, field)]
 
 
 def _evaluate(
@@ -184,14 +190,18 @@ def _compile(
         elif isinstance(value, dict):
             tree[str(name)] = _compile(value, where, results, own, violations)
         elif not isinstance(value, str):
-            shown = f"{value!r:.{_SHOWN_CHARS}}"
-            hint = f"write a literal as JMESPath, `'text'` or `` `{shown}` ``"
-            violations.append(FieldViolation(where, f"must be an expression, not {shown}; {hint}"))
+            violations.append(_no_expression(value, where))
         else:
             leaf = _leaf(value, where, results, own, violations)
             if leaf is not None:
                 tree[str(name)] = leaf
     return tree
+
+
+def _no_expression(value: Any, field: str) -> FieldViolation:
+    shown = f"{value!r:.{_SHOWN_CHARS}}"
+    hint = f"write a literal as JMESPath, `'text'` or `` `{shown}` ``"
+    return FieldViolation(field, f"must be an expression, not {shown}; {hint}")
 
 
 def _leaf(
@@ -207,16 +217,28 @@ def _leaf(
         violations.append(FieldViolation(field, f"{shown} is not JMESPath: {_reason(error)}"))
         return None
     syntax: dict[str, Any] = dict(compiled.parsed)
-    paths = list(_root_paths(syntax))
+    paths = list(syntax_tree.root_paths(syntax))
     for path in paths:
         problem = _problem(path, results)
         if problem:
             violations.append(FieldViolation(field, f"{shown} {problem}"))
     read = frozenset(path[1] for path in paths if path[0] == "results" and len(path) > 1)
-    plain = _plain_path(syntax)
-    search = compiled.search if plain is None else _getter(plain)
+    plain = syntax_tree.plain_path(syntax)
+    search = compiled.search if plain is None else syntax_tree.getter(plain)
     roots = frozenset(path[0] for path in paths)
-    return Leaf(field, expression, search, plain, roots, read, own if own in read else None)
+    breaks = frozenset(step for step in read if syntax_tree.fails(syntax, step))
+    return Leaf(
+        field=field,
+        expression=expression,
+        search=search,
+        path=plain,
+        roots=roots,
+        results=read,
+        optional_without=own if own in read else None,
+        tolerates=frozenset(step for step in read - breaks if not syntax_tree.lacks(syntax, step)),
+        breaks=breaks,
+        reads=tuple(paths),
+    )
 
 
 def _parsed(expression: str) -> ParsedResult:
@@ -265,54 +287,3 @@ def _problem(path: tuple[str, ...], results: frozenset[str]) -> str | None:
             return f"reads an unknown field of saga; known are {', '.join(sorted(_SAGA_FIELDS))}"
         case _:
             return f"starts at {path[0]!r}; an expression starts at {', '.join(sorted(ROOTS))}"
-
-
-# The syntax tree of jmespath: nodes {"type", "children", "value"}. A path "at the root" is evaluated against the
-# whole context; behind a projection or a pipe the fields are those of an element, and name no root.
-
-
-def _root_paths(node: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Every path that the expression reads from the root of its context, as far as it is plain."""
-    plain = _plain_path(node)
-    if plain is not None:
-        yield plain
-        return
-    children = node.get("children", [])
-    match node["type"]:
-        case "current":
-            yield ("@",)
-        case "literal" | "expref":
-            return
-        case "subexpression" | "index_expression" | "projection" | "value_projection" | "filter_projection" | "pipe":
-            yield from _root_paths(children[0])
-        case _:
-            for child in children:
-                if isinstance(child, dict):
-                    yield from _root_paths(child)
-
-
-def _plain_path(node: dict[str, Any]) -> tuple[str, ...] | None:
-    if node["type"] == "field":
-        return (node["value"],)
-    if node["type"] != "subexpression":
-        return None
-    parts: tuple[str, ...] = ()
-    for child in node["children"]:
-        part = _plain_path(child)
-        if part is None:
-            return None
-        parts += part
-    return parts
-
-
-def _getter(path: tuple[str, ...]) -> Callable[[Any], Any]:
-    """What jmespath does for a plain path, at a tenth of its cost."""
-
-    def get(value: Any) -> Any:
-        for key in path:
-            if not isinstance(value, dict):
-                return None
-            value = value.get(key)
-        return value
-
-    return get

@@ -1,4 +1,4 @@
-"""The versions of definitions in Postgres. A version never changes, and none is ever taken away."""
+"""The versions of definitions in Postgres. A version never changes, and none is ever taken away; some are retired."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from orchestrator.errors import LogUnavailable
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import StoredDefinition
 from orchestrator.sagalog.queries import load
-from orchestrator.sagalog.records import ListedDefinition
+from orchestrator.sagalog.records import ListedDefinition, Retirement
 
 _SQL = load("reader.sql")
+_RETIREMENTS = load("retirements.sql")
 _LISTED_MAX = 10_000
 _RACES_MAX = 20
 
@@ -28,6 +29,27 @@ class PostgresDefinitions:
         """All versions by name, the newest first. Raises LogUnavailable."""
         rows = await self._pool.fetch(_SQL["definitions"], {"limit": _LISTED_MAX})
         return [ListedDefinition(*row) for row in rows]
+
+    async def retirements(self) -> list[Retirement]:
+        """All of them, by name and version. Raises LogUnavailable."""
+        return [Retirement(*row) for row in await self._pool.fetch(_RETIREMENTS["retirements"], {"limit": _LISTED_MAX})]
+
+    async def retire(self, name: str, version: int, reason: str, by: str) -> tuple[Retirement, bool]:
+        """Retire a version, or with 0 every version; returns what is in force and whether it was so before."""
+        wanted = {"name": name, "version": version, "reason": reason, "by": by}
+        rows = await self._pool.fetch(_RETIREMENTS["retire"], wanted)
+        if not rows:
+            raise LogUnavailable(f"definition {name!r} is retired and reinstated at the same moment; ask again")
+        *retirement, existing = rows[0]
+        return Retirement(*retirement), bool(existing)
+
+    async def started(self, request_id: str) -> bool:
+        """Whether a request id has started a saga already."""
+        return bool((await self._pool.fetch(_RETIREMENTS["started"], {"request_id": request_id}))[0][0])
+
+    async def reinstate(self, name: str, version: int) -> bool:
+        """Take a retirement back; False when there is none."""
+        return bool(await self._pool.fetch(_RETIREMENTS["reinstate"], {"name": name, "version": version}))
 
     async def insert_definition(
         self, name: str, content_hash: str, yaml: str, descriptor_set: bytes

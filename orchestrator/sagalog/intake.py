@@ -267,6 +267,8 @@ def _parameters(batch: Sequence[_Waiting], shard: int) -> dict[str, Any]:
         "version": [waiting.new.version for waiting in batch],
         "input": [waiting.new.input_json for waiting in batch],
         "labels": [waiting.new.labels_json for waiting in batch],
+        # No array holds a null; 0 stands for it.
+        "start_at_s": [w.new.start_at.timestamp() if w.new.start_at else 0.0 for w in batch],
         "work": f"{shard}:pending",
     }
 

@@ -2,15 +2,19 @@
 
 -- name: start
 -- Many starts in one statement. A request id that is known already, from before or from the same batch, is passed
--- over; which saga it belongs to is read afterwards. Whoever leads is told, once a statement.
+-- over; which saga it belongs to is read afterwards. Whoever leads is told, once a statement. A saga that is to begin
+-- later sleeps until then.
 WITH inserted AS (
-    INSERT INTO baton.saga (id, shard, request_id, request_hash, definition, version, state, input, labels)
+    INSERT INTO baton.saga (
+        id, shard, request_id, request_hash, definition, version, state, input, labels, start_at, next_run_at
+    )
     SELECT n.id, %(shard)b, n.request_id, n.request_hash, n.definition, n.version, 'PENDING',
-        n.input::jsonb, n.labels::jsonb
+        n.input::jsonb, n.labels::jsonb, to_timestamp(nullif(n.start_at_s, 0)),
+        CASE WHEN to_timestamp(n.start_at_s) > clock_timestamp() THEN to_timestamp(n.start_at_s) END
     FROM unnest(
         %(id)b::uuid[], %(request_id)b::text[], %(request_hash)b::bytea[], %(definition)b::text[],
-        %(version)b::integer[], %(input)b::text[], %(labels)b::text[]
-    ) AS n (id, request_id, request_hash, definition, version, input, labels)
+        %(version)b::integer[], %(input)b::text[], %(labels)b::text[], %(start_at_s)b::float8[]
+    ) AS n (id, request_id, request_hash, definition, version, input, labels, start_at_s)
     ON CONFLICT (request_id) DO NOTHING
     RETURNING id, created_at
 ), told AS MATERIALIZED (

@@ -114,6 +114,10 @@ class Reader:
             counts[definition, state] = round(count / share)
         return counts
 
+    async def oldest(self) -> dict[str, float]:
+        """When the oldest saga of each state that is not done was started, in Unix time; 0 where there is none."""
+        return {row[0]: float(row[1]) for row in await self._pool.fetch(_SQL["oldest"], {"shard": self._shard})}
+
     async def ping(self) -> None:
         """Return if Postgres answers, and has the schema."""
         await self._pool.fetch(_SQL["ping"], {})

@@ -3,7 +3,7 @@
 
 -- name: saga
 SELECT id, definition, version, state, current_step, sequence, input::text, result::text, error::text, labels::text,
-    request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+    request_id, cancel_reason, nullif(next_run_at, 'infinity'), created_at, updated_at, finished_at
 FROM baton.saga
 WHERE id = %(id)s;
 
@@ -15,7 +15,7 @@ WHERE id = %(id)s;
 SELECT id, definition, version, state, current_step, sequence,
     CASE WHEN pg_column_size(input) <= %(stored_bytes_max)s THEN input::text END,
     CASE WHEN pg_column_size(result) <= %(stored_bytes_max)s THEN result::text END,
-    error::text, labels::text, request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+    error::text, labels::text, request_id, cancel_reason, nullif(next_run_at, 'infinity'), created_at, updated_at, finished_at
 FROM baton.saga
 WHERE id < %(id_before)s AND id >= %(id_from)s
     AND (%(states)s::text[] IS NULL OR state = ANY (%(states)s::text[]))
@@ -44,7 +44,7 @@ FROM (
 LATERAL (
     SELECT min(t.sequence) AS turned
     FROM baton.step_log AS t
-    WHERE t.saga_id = %(id)s AND t.status IN ('failed', 'unknown', 'cancelled')
+    WHERE t.saga_id = %(id)s AND t.status IN ('failed', 'unknown', 'cancelled', 'expired')
 ) AS turn
 WHERE bytes <= %(bytes)s OR number = 1
 ORDER BY sequence;
@@ -66,7 +66,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT min(sequence) AS turned
     FROM baton.step_log
-    WHERE saga_id = s.id AND status IN ('failed', 'unknown', 'cancelled')
+    WHERE saga_id = s.id AND status IN ('failed', 'unknown', 'cancelled', 'expired')
 ) AS turn ON true
 WHERE s.sequence > w.after OR s.state IN ('COMPLETED', 'COMPENSATED', 'FAILED')
 ORDER BY s.id, l.sequence;
@@ -103,6 +103,29 @@ SELECT definition, state, count(*)
 FROM baton.saga
 WHERE state = 'FAILED'
 GROUP BY definition, state;
+
+-- name: oldest
+-- By the ids, which are ordered by time: the first entry of an index for each state, however many sagas there are. A saga
+-- that is to begin later is not old, and sleeps.
+SELECT 'PENDING', coalesce(extract(epoch FROM (
+    SELECT created_at
+    FROM baton.saga
+    WHERE shard = %(shard)s AND state = 'PENDING' AND next_run_at IS NULL
+    ORDER BY id
+    LIMIT 1
+)), 0)::float8
+UNION ALL
+SELECT 'RUNNING', coalesce(extract(epoch FROM (
+    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'RUNNING' ORDER BY id LIMIT 1
+)), 0)::float8
+UNION ALL
+SELECT 'COMPENSATING', coalesce(extract(epoch FROM (
+    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'COMPENSATING' ORDER BY id LIMIT 1
+)), 0)::float8
+UNION ALL
+SELECT 'FAILED', coalesce(extract(epoch FROM (
+    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'FAILED' ORDER BY id LIMIT 1
+)), 0)::float8;
 
 -- name: pages
 SELECT pg_relation_size('baton.saga') / current_setting('block_size')::bigint;

@@ -83,6 +83,7 @@ class NewSaga:
     labels_json: str
     request_id: str
     request_hash: bytes
+    start_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,24 @@ class ListedDefinition:
     created_at: datetime
 
 
-def request_hash(definition: str, version_asked: int, input_: Json, labels: dict[str, str]) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """That no new sagas are started of a version of a definition; of every version where `version` is 0."""
+
+    name: str
+    version: int
+    reason: str
+    by: str
+    at: datetime
+
+
+def request_hash(
+    definition: str, version_asked: int, input_: Json, labels: dict[str, str], start_at: datetime | None = None
+) -> bytes:
     """What two starts with one request id must agree in: SHA-256 over their canonical JSON."""
-    body = orjson.dumps([definition, version_asked, input_, labels], option=orjson.OPT_SORT_KEYS)
+    # A start without a time of its own hashes as it did before there were such times.
+    times = [] if start_at is None else [start_at.isoformat()]
+    body = orjson.dumps([definition, version_asked, input_, labels, *times], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(body).digest()
 
 

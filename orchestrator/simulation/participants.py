@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.driving.port import Invocation
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
-from orchestrator.saga.model import Epoch, Kind, SagaId
+from orchestrator.saga.model import Epoch, Json, Kind, SagaId
 
 Outcome = Succeeded | Refused | Unknown
 Key = tuple[SagaId, str, Kind]
@@ -55,11 +55,19 @@ class Shop:
     effects: list[Effect] = field(default_factory=list)
     tombstones: set[tuple[SagaId, str]] = field(default_factory=set)
     answers: dict[Key, Succeeded | Refused] = field(default_factory=dict)
+    requests: dict[Key, Json] = field(default_factory=dict)
     epochs: dict[tuple[str, int], Epoch] = field(default_factory=dict)
 
     def fork(self) -> Shop:
         """A copy that goes its own way."""
-        return Shop(self.rules, self.effects.copy(), self.tombstones.copy(), self.answers.copy(), self.epochs.copy())
+        return Shop(
+            self.rules,
+            self.effects.copy(),
+            self.tombstones.copy(),
+            self.answers.copy(),
+            self.requests.copy(),
+            self.epochs.copy(),
+        )
 
     def take(self, invocation: Invocation, verdict: Outcome, at_s: float) -> Outcome:
         """Take a call as the barrier does, all of it in one transaction, and answer it.
@@ -72,15 +80,17 @@ class Shop:
         if invocation.kind is Kind.ACTION and key[:2] in self.tombstones:
             return _tombstoned(invocation)
         if self.rules.idempotency and (stored := self.answers.get(key)) is not None:
-            return stored
+            return stored if self.requests[key] == invocation.request else _mismatch(invocation)
         if invocation.kind is Kind.COMPENSATION and not self._something_to_undo(invocation):
+            self.requests.setdefault(key, invocation.request)
             return self.answers.setdefault(key, Succeeded({}))
         match verdict:
             case Succeeded():
-                self.answers[key] = verdict
+                self.answers[key], self.requests[key] = verdict, invocation.request
                 self.effects.append(Effect(*key, invocation.epoch, at_s, invocation.service))
             case Refused() if invocation.kind is Kind.ACTION:
                 self.answers.setdefault(key, verdict)
+                self.requests.setdefault(key, invocation.request)
             case Refused() | Unknown():
                 # Nothing is stored: the next attempt runs again.
                 pass
@@ -128,3 +138,8 @@ class ModelParticipants:
 def _tombstoned(invocation: Invocation) -> Refused:
     words = f"the compensation of {invocation.saga_id}/{invocation.step} came before its action, which must not happen"
     return Refused("FAILED_PRECONDITION", f"TOMBSTONE: {words}")
+
+
+def _mismatch(invocation: Invocation) -> Unknown:
+    words = f"{invocation.idempotency_key} was called before with another request: this one has had no effect"
+    return Unknown("DATA_LOSS", f"REQUEST_MISMATCH: {words}")

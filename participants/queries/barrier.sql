@@ -1,44 +1,86 @@
 -- name: claim
--- Take the key for this call, unless a higher epoch has been seen. Waits for a transaction that holds the same key.
--- One row: the higher epoch if there is one, and whether the key is now ours.
+-- Take the key for this call, unless a higher epoch has been seen, or the saga is behind the watermark. Waits for a
+-- transaction that holds the same key. One row: the higher epoch and the watermark where they are in the way, and
+-- whether the key is now ours.
 WITH newer AS (
     SELECT epoch FROM epoch WHERE shard = %(shard)s AND epoch > %(epoch)s
+), ahead AS (
+    SELECT saga_id FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C"
 ), claimed AS (
-    INSERT INTO barrier (saga_id, step, kind, epoch)
-    SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s
-    WHERE NOT EXISTS (SELECT FROM newer)
+    INSERT INTO barrier (saga_id, step, kind, epoch, shard, request_hash)
+    SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(shard)s, %(request_hash)s
+    WHERE NOT EXISTS (SELECT FROM newer) AND NOT EXISTS (SELECT FROM ahead)
     ON CONFLICT DO NOTHING
     RETURNING true
 )
-SELECT (SELECT epoch FROM newer), EXISTS (SELECT FROM claimed);
+SELECT (SELECT epoch FROM newer), (SELECT saga_id FROM ahead), EXISTS (SELECT FROM claimed);
 
 -- name: bury
 -- Leave a tombstone for an action that was never seen. Waits for an action that is under way. A row: it is left now.
-INSERT INTO barrier (saga_id, step, kind, epoch, tombstone)
-VALUES (%(saga_id)s, %(step)s, 'action', %(epoch)s, true)
+INSERT INTO barrier (saga_id, step, kind, epoch, shard, tombstone)
+VALUES (%(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true)
 ON CONFLICT DO NOTHING
 RETURNING true;
 
+-- name: withdraw
+-- Turn an action that was accepted and is not answered into a tombstone. Waits for an answer that is under way, and
+-- then finds nothing to withdraw.
+UPDATE barrier SET accepted = false, tombstone = true
+WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = 'action' AND accepted
+RETURNING true;
+
 -- name: stored
--- What the key was answered with.
-SELECT code, message, reason, response, tombstone
+-- What the key was answered with, and the hash of the request that it was claimed for.
+SELECT code, message, reason, response, tombstone, request_hash, accepted, answer_token
 FROM barrier WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
 
 -- name: store
--- The answer of the call that claimed the key, and what it did, in the transaction of its effect.
+-- The answer of the call that claimed the key, and what it did, in the transaction of its effect. No row: the watermark
+-- has passed the saga since the key was claimed. That must be asked again here: the claim may have waited, and whoever
+-- it waited for, or the row it would have met, may have been purged meanwhile.
 WITH entry AS (
     INSERT INTO ledger (saga_id, step, kind, epoch, effect)
     SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s, effect FROM jsonb_array_elements(%(effects)s) AS effect
 )
-UPDATE barrier SET response = %(response)s
-WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s;
+UPDATE barrier SET response = %(response)s, accepted = %(accepted)s, answer_token = %(answer_token)s
+WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s
+    AND NOT EXISTS (SELECT FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C")
+RETURNING true;
 
 -- name: store_refusal
--- The refusal of an action that has been rolled back. No row: another call has claimed the key since.
-INSERT INTO barrier (saga_id, step, kind, epoch, code, message, reason)
-VALUES (%(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(code)s, %(message)s, %(reason)s)
+-- The refusal of an action that has been rolled back. No row: another call has claimed the key since, or the watermark
+-- has passed the saga.
+INSERT INTO barrier (saga_id, step, kind, epoch, shard, request_hash, code, message, reason)
+SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(shard)s, %(request_hash)s, %(code)s, %(message)s, %(reason)s
+WHERE NOT EXISTS (SELECT FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C")
 ON CONFLICT DO NOTHING
 RETURNING true;
+
+-- name: rename_token
+-- The latest token by which the orchestrator knows an open answer. No row: it is open no more.
+UPDATE barrier SET answer_token = %(answer_token)s
+WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = 'action' AND accepted
+RETURNING true;
+
+-- name: settle
+-- Make sure that an action that was never seen never will be: a tombstone, unless its row is there. Waits for an action
+-- that is under way. One row, as of `claim`.
+WITH newer AS (
+    SELECT epoch FROM epoch WHERE shard = %(shard)s AND epoch > %(epoch)s
+), ahead AS (
+    SELECT saga_id FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C"
+), buried AS (
+    INSERT INTO barrier (saga_id, step, kind, epoch, shard, tombstone)
+    SELECT %(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true
+    WHERE NOT EXISTS (SELECT FROM newer) AND NOT EXISTS (SELECT FROM ahead)
+    ON CONFLICT DO NOTHING
+    RETURNING true
+)
+SELECT (SELECT epoch FROM newer), (SELECT saga_id FROM ahead), EXISTS (SELECT FROM buried);
+
+-- name: ahead
+-- The watermark, if it has passed the saga.
+SELECT saga_id FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C";
 
 -- name: raise_epoch
 -- Remember a higher epoch; never lowers it.

@@ -60,3 +60,8 @@ SELECT coalesce(sum(initial), 0)::bigint, coalesce(sum(available), 0)::bigint,
     (SELECT coalesce(sum(quantity), 0)::bigint FROM movement_line JOIN movement ON movement.id = movement_id
      WHERE kind = 'restock' AND NOT undone)
 FROM stock;
+
+-- name: reservation
+SELECT movement.id, sum(quantity)::bigint FROM movement JOIN movement_line ON movement_id = movement.id
+WHERE kind = 'reservation' AND order_id = %(order_id)s AND NOT undone
+GROUP BY movement.id;

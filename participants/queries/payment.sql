@@ -33,3 +33,6 @@ SELECT
     coalesce(sum(amount) FILTER (WHERE (kind = 'charge') = undone), 0),
     (SELECT coalesce(sum(balance), 0) FROM account)
 FROM payment;
+
+-- name: charge
+SELECT id, amount FROM payment WHERE kind = 'charge' AND order_id = %(order_id)s AND NOT undone;

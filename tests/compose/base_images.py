@@ -16,12 +16,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DEBIAN = "baton-trial/debian:bookworm"
-# The image as the project names it, and the recipe of its stand-in.
+# The image as the project names it, and the recipe of its stand-in: of Debian's versions, which are older (Postgres 15,
+# etcd 3.4, Prometheus 2.42). Debian has no Grafana: there is no stand-in for it.
 STAND_INS = {
     "python:3.11-slim-bookworm": "python",
-    "postgres:15-bookworm": "postgres",
-    "quay.io/coreos/etcd:v3.4.23": "etcd",
-    "prom/prometheus:v2.42.0": "prometheus",
+    "postgres:17-bookworm": "postgres",
+    "quay.io/coreos/etcd:v3.6.16": "etcd",
+    "prom/prometheus:v3.5.0": "prometheus",
 }
 
 

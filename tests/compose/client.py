@@ -112,7 +112,7 @@ class Load:
 
     client: Client
     first: int
-    threads: int = 4
+    threads: int = 2
     started: dict[int, str] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)

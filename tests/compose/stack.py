@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import time
@@ -14,15 +13,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.compose.base_images import Unable
+from tests.compose.base_images import Unable, exists
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "baton-trial"
 REPLICAS = ("replica-1", "replica-2", "replica-3")
 # Where each replica's API is published on this machine.
 ENDPOINTS = {name: f"127.0.0.1:{7400 + number}" for number, name in enumerate(REPLICAS, start=1)}
+GRAFANA = "http://127.0.0.1:3000"
+# On a machine that is busy an answer of the engine may take minutes: compose's own limit is one.
+_HTTP_TIMEOUT_S = 600
+_COMMAND_TIMEOUT_S = _HTTP_TIMEOUT_S + 60.0
+# How long containers that are taken down get to end.
+_STOP_S = 20
 # Begins the command of a crash; the engine's event of it holds this.
 CRASH = "kill -9"
+GRAFANA_IMAGE = "grafana/grafana:12.2.0"
 PROMETHEUS = "http://127.0.0.1:9090"
 
 
@@ -31,7 +37,7 @@ class Failed(Exception):
 
 
 class Stack:
-    """One run of the stack, under a project name and a password of its own."""
+    """One run of the stack, under a project name of its own. `services` are all but what there is no image of."""
 
     def __init__(self, builder_image: str) -> None:
         """Raises Unable where no container engine or no compose answers."""
@@ -39,13 +45,15 @@ class Stack:
         self._environment = os.environ | {
             "BUILDER_IMAGE": builder_image,
             "BATON_IMAGE": "baton-trial/baton:0.1.0",
-            # It may hold what would break a URL or a file of settings.
-            "POSTGRES_PASSWORD": secrets.token_urlsafe(12) + "@:/#%' $x",
             "DOCKER_BUILDKIT": "0",
             "COMPOSE_DOCKER_CLI_BUILD": "0",
+            "COMPOSE_HTTP_TIMEOUT": str(_HTTP_TIMEOUT_S),
+            "DOCKER_CLIENT_TIMEOUT": str(_HTTP_TIMEOUT_S),
         }
+        left_out = [] if exists(GRAFANA_IMAGE) else ["grafana"]
+        self.services = tuple(name for name in self.run("config", "--services").split() if name not in left_out)
 
-    def run(self, *arguments: str, timeout_s: float = 120.0) -> str:
+    def run(self, *arguments: str, timeout_s: float = _COMMAND_TIMEOUT_S) -> str:
         """Run compose and return its output. Raises Failed."""
         command = [*self._compose, "--project-name", PROJECT, *arguments]
         done = subprocess.run(
@@ -57,15 +65,19 @@ class Stack:
 
     def build(self) -> None:
         """Make Baton's image."""
-        self.run("build", "migrate", timeout_s=600)
+        self.run("build", "password", timeout_s=1800)
 
     def up(self) -> None:
         """Start everything."""
-        self.run("up", "--detach", timeout_s=300)
+        self.run("up", "--detach", *self.services)
 
-    def down(self) -> None:
+    def remove(self) -> None:
+        """End everything; its volumes stay."""
+        self.run("down", "--timeout", str(_STOP_S))
+
+    def forget(self) -> None:
         """End everything and forget its data."""
-        self.run("down", "--volumes", "--remove-orphans", timeout_s=180)
+        self.run("down", "--timeout", str(_STOP_S), "--volumes", "--remove-orphans")
 
     def state(self, service: str) -> dict[str, Any]:
         """What the engine knows of the state of a service's container."""
@@ -109,19 +121,25 @@ class Stack:
         psql = ["psql", "--username=baton", f"--dbname={database}", "-At", "-c", statement]
         return self.run("exec", "-T", "postgres", *psql).splitlines()
 
-    def logs(self, *services: str) -> str:
-        """The last lines that services logged."""
-        return self.run("logs", "--no-color", "--tail=40", *services)
+    def logs(self) -> str:
+        """The last lines that every service logged; what stood in the way of reading them, if something did."""
+        try:
+            return self.run("logs", "--no-color", "--tail=40")
+        except (Failed, OSError, subprocess.SubprocessError) as error:
+            return f"(the logs cannot be read: {error})"
 
 
 def prometheus(query: str) -> list[tuple[dict[str, str], float]]:
     """What Prometheus answers to an instant query: labels and value. Raises Failed, OSError."""
-    url = f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    with urllib.request.urlopen(url, timeout=5) as response:
-        document = json.load(response)
-    if document["status"] != "success":
-        raise Failed(f"Prometheus refuses {query}: {document}")
-    return [(item["metric"], float(item["value"][1])) for item in document["data"]["result"]]
+    result = ask(f"{PROMETHEUS}/api/v1/query?{urllib.parse.urlencode({'query': query})}")["data"]["result"]
+    return [(item["metric"], float(item["value"][1])) for item in result]
+
+
+def ask(url: str) -> dict[str, Any]:
+    """The JSON document that a URL answers. Raises OSError."""
+    with urllib.request.urlopen(url, timeout=15) as response:
+        document: dict[str, Any] = json.load(response)
+    return document
 
 
 def wait_until(what: str, ask: Callable[[], object], within_s: float, every_s: float = 0.25) -> float:
@@ -140,10 +158,6 @@ def wait_until(what: str, ask: Callable[[], object], within_s: float, every_s: f
 
 
 def _compose_command() -> list[str]:
-    if shutil.which("docker") is None:
-        raise Unable("no `docker` here")
-    if subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        raise Unable("no container engine answers `docker info`")
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
             return command

@@ -1,146 +1,45 @@
-"""What the barrier of a participant promises, held against the real one on Postgres and against its model in memory."""
+"""What the barrier of a participant promises, held against the kit's, the recipe in SQL, and the model in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import grpc
-import psycopg
 import pytest
 
-from orchestrator.driving.port import Invocation
-from orchestrator.driving.status_table import BY_NUMBER, is_refusal
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
-from orchestrator.saga.definition import Method
-from orchestrator.saga.mapping import Mapping
-from orchestrator.saga.model import Epoch, Kind, SagaId
-from orchestrator.simulation.participants import ModelParticipants, Outcome, Shop
-from participants.barrier import transaction
-from participants.call import CallIdentity
-from participants.call import Kind as CallKind
-from participants.pb.shop.v1 import echo_pb2, echo_pb2_grpc
-from participants.server import Service
-from participants.status import Refusal
-from tests.integration.shop import Client, connected, running
-
-Ledger = list[tuple[int, str, str, int]]
-Tombstones = set[tuple[int, str]]
-
-ACTION, COMPENSATION = Kind.ACTION, Kind.COMPENSATION
-DONE, REFUSED, BROKEN = "done", "refused", "broken"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A participant under test: how to call it, what is in its ledger, and which tombstones it has.
-
-    What the service says is told to it by each call: `done`, `refused`, or `broken`.
-    """
-
-    send: Callable[[Invocation], Awaitable[Outcome]]
-    ledger: Callable[[], Ledger]
-    tombstones: Callable[[], Tombstones]
-
-    async def call(
-        self, kind: Kind, says: str = DONE, *, saga: int = 1, step: str = "pay", epoch: int = 1, shard: int = 0
-    ) -> Outcome:
-        method = Method("/shop.v1.EchoService/" + ("Do" if kind is ACTION else "Undo"), Mapping({}))
-        identity, request = SagaId(UUID(int=saga)), {"text": says}
-        invocation = Invocation(
-            identity, "test", 1, step, "service", method, kind, 1, shard, Epoch(epoch), request, 10.0
-        )
-        return await self.send(invocation)
+from orchestrator.simulation.participants import Outcome
+from tests.contract.barrier_subject import (
+    ACTION,
+    BROKEN,
+    COMPENSATION,
+    DONE,
+    REFUSED,
+    Subject,
+    business,
+    model,
+    on_postgres,
+    real,
+    service,
+)
+from tests.contract.sql_participant import sql_participant
+from tests.integration.shop import connected, running
 
 
-class Servicer(echo_pb2_grpc.EchoServiceServicer):
-    """Writes an effect, and then says what the request tells it to."""
-
-    async def Do(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
-        transaction().record_effect(text=request.text)
-        match request.text:
-            case "refused":
-                raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "no")
-            case "broken":
-                raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
-        return echo_pb2.EchoResponse(text=request.text)
-
-    async def Undo(self, request: echo_pb2.EchoRequest, context: Any) -> echo_pb2.EchoResponse:
-        return await self.Do(request, context)
-
-
-def business(invocation: Invocation) -> Outcome:
-    match invocation.request["text"]:
-        case "refused":
-            return Refused("FAILED_PRECONDITION", "no")
-        case "broken":
-            return Unknown("RESOURCE_EXHAUSTED", "busy")
-        case text:
-            return Succeeded({"text": text})
-
-
-def model() -> Subject:
-    shop = Shop()
-    participants = ModelParticipants(shop, business, lambda: 0.0)
-    return Subject(
-        participants.call,
-        lambda: [(e.saga_id.int, e.step, str(e.kind), e.epoch) for e in shop.effects],
-        lambda: {(saga_id.int, step) for saga_id, step in shop.tombstones},
-    )
-
-
-def real(client: Client, dsn: str) -> Subject:
-    async def send(invocation: Invocation) -> Outcome:
-        call = CallIdentity(
-            str(invocation.saga_id),
-            invocation.step,
-            CallKind(invocation.kind.value),
-            invocation.epoch,
-            invocation.attempt,
-            invocation.shard,
-        )
-        reply = await client.call(invocation.method.path[1:], echo_pb2.EchoRequest(**invocation.request), call)
-        if reply.code == 0:
-            text = echo_pb2.EchoResponse.FromString(reply.response).text
-            return Succeeded({"text": text} if text else {})
-        code = BY_NUMBER[reply.code]
-        return (Refused if is_refusal(code) else Unknown)(code.name, reply.message)
-
-    def rows(query: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(dsn, autocommit=True, options="-c search_path=rules") as connection:
-            return connection.execute(query.encode()).fetchall()
-
-    return Subject(
-        send,
-        lambda: [
-            (UUID(s).int, *rest) for s, *rest in rows("SELECT saga_id, step, kind, epoch FROM ledger ORDER BY id")
-        ],
-        lambda: {(UUID(s).int, step) for s, step in rows("SELECT saga_id, step FROM barrier WHERE tombstone")},
-    )
-
-
-def service(folder: Path) -> Service:
-    (folder / "0001_nothing.sql").write_text("SELECT 1;\n")
-    return Service(
-        name="rules",
-        register=echo_pb2_grpc.add_EchoServiceServicer_to_server,
-        servicer=lambda _database, _settings: Servicer(),
-        listen="",
-        migrations=folder,
-    )
-
-
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "recipe"])
 async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield model()
         return
     dsn: str = request.getfixturevalue("database")
+    if request.param == "recipe":
+        async with sql_participant(dsn, business) as participant:
+            yield on_postgres(participant.send, dsn, "recipe", "effect")
+        return
     async with running(service(tmp_path), dsn) as participant, connected(participant.port) as client:
         yield real(client, dsn)
 
@@ -160,6 +59,45 @@ async def test_a_duplicate_gets_the_stored_response(subject: Subject) -> None:
     # Whatever the service would say now.
     assert await subject.call(ACTION, REFUSED, epoch=2) == first
     assert subject.ledger() == [(1, "pay", "action", 1)]
+
+
+def mismatched(outcome: Outcome) -> bool:
+    loud = isinstance(outcome, Unknown) and outcome.code == "DATA_LOSS"
+    return loud and outcome.message.startswith(f"REQUEST_MISMATCH: {UUID(int=1)}/pay/")
+
+
+@pytest.mark.parametrize("says", [DONE, REFUSED])
+async def test_the_same_key_with_another_request_fails_loudly_and_does_nothing(subject: Subject, says: str) -> None:
+    first = await subject.call(ACTION, says)
+    ledger = subject.ledger()
+    assert mismatched(await subject.call(ACTION, request="another"))
+    assert mismatched(await subject.call(ACTION, request="another", epoch=2))
+    assert await subject.call(ACTION, epoch=2) == first
+    assert subject.ledger() == ledger
+
+
+async def test_a_compensation_with_another_request_fails_loudly_as_well(subject: Subject) -> None:
+    await subject.call(ACTION)
+    assert await subject.call(COMPENSATION, request="of its own") == Succeeded({"text": "done"})
+    assert mismatched(await subject.call(COMPENSATION, request="another"))
+    # One without anything to undo has claimed its key, too.
+    assert await subject.call(COMPENSATION, step="ship") == Succeeded({})
+    assert isinstance(await subject.call(COMPENSATION, step="ship", request="another"), Unknown)
+    assert tombstoned(await subject.call(ACTION, step="ship", request="whatever"))
+
+
+async def test_what_breaks_leaves_the_request_open(subject: Subject) -> None:
+    await subject.call(ACTION, BROKEN)
+    assert await subject.call(ACTION, request="another") == Succeeded({"text": "done"})
+    assert mismatched(await subject.call(ACTION))
+
+
+async def test_two_requests_at_once_for_one_key_are_one_effect_and_loud(subject: Subject) -> None:
+    outcomes = await asyncio.gather(*(subject.call(ACTION, request=request) for request in ["one", "other"] * 5))
+    assert len(subject.ledger()) == 1
+    winner = [isinstance(outcome, Succeeded) for outcome in outcomes]
+    assert winner in ([True, False] * 5, [False, True] * 5)
+    assert all(mismatched(outcome) for outcome, won in zip(outcomes, winner, strict=True) if not won)
 
 
 async def test_the_refusal_of_an_action_is_stored(subject: Subject) -> None:
@@ -269,10 +207,14 @@ async def test_an_action_and_its_compensation_at_once_are_both_or_neither(subjec
 
 
 async def test_a_random_history_is_answered_alike(database: str, tmp_path: Path) -> None:
-    """The same calls in the same order, to the model and to Postgres: every answer and the ledgers agree."""
+    """The same calls in the same order to all of them: every answer and the ledgers agree."""
     chance, simulated = random.Random(11), model()
-    async with running(service(tmp_path), database) as participant, connected(participant.port) as client:
-        served = real(client, database)
+    async with (
+        running(service(tmp_path), database) as participant,
+        connected(participant.port) as client,
+        sql_participant(database, business) as recipe,
+    ):
+        served, by_hand = real(client, database), on_postgres(recipe.send, database, "recipe", "effect")
         for _ in range(400):
             kind, says = chance.choice([ACTION, COMPENSATION]), chance.choice([DONE, DONE, REFUSED, BROKEN])
             place = {
@@ -281,10 +223,10 @@ async def test_a_random_history_is_answered_alike(database: str, tmp_path: Path)
                 "epoch": 1 + chance.randrange(2),
                 "shard": chance.randrange(12),
             }
-            answers = [await one.call(kind, says, **place) for one in (simulated, served)]
-            assert _without_words(answers[0]) == _without_words(answers[1]), (kind, says, place)
-        assert simulated.ledger() == served.ledger()
-        assert simulated.tombstones() == served.tombstones()
+            answers = [await one.call(kind, says, **place) for one in (simulated, served, by_hand)]
+            assert len({str(_without_words(answer)) for answer in answers}) == 1, (kind, says, place, answers)
+        assert simulated.ledger() == served.ledger() == by_hand.ledger()
+        assert simulated.tombstones() == served.tombstones() == by_hand.tombstones()
 
 
 def _without_words(outcome: Outcome) -> Outcome:

@@ -74,7 +74,7 @@ def test_a_late_write_leaves_postgres_as_it_is(database: str) -> None:
         )
 
         def write(transition: Transition) -> tuple[int, int]:
-            parameters = append_parameters([transition]) | scope(0, EPOCH)
+            parameters = append_parameters([(*transition, ())]) | scope(0, EPOCH)
             row = connection.execute(append, parameters).fetchone()
             assert row is not None
             return row[0], row[1]

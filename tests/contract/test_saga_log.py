@@ -18,11 +18,14 @@ from orchestrator.errors import Fenced
 from orchestrator.saga.commands import Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.machine import decide, fold
 from orchestrator.saga.model import Saga, SagaId, SagaState
+from orchestrator.saga.signals import Signal
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.migrate import migrate
+from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import Claim, SagaLog, StoredSaga, TermLog
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
+from orchestrator.sagalog.signal_box import Fate, SignalBox
 from orchestrator.telemetry import Metrics
 from tests.unit.sagas import definition, moment
 
@@ -37,6 +40,8 @@ class Store:
     other: SagaLog
     insert: Callable[[SagaId], Awaitable[None]]
     request_cancel: Callable[[SagaId, str], Awaitable[None]]
+    post: Callable[[SagaId, Signal], Awaitable[int]]
+    fate: Callable[[int], Awaitable[Fate]]
 
 
 def saga_id(number: int) -> SagaId:
@@ -54,7 +59,13 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
         async def cancel(identity: SagaId, reason: str) -> None:
             model.request_cancel(identity, reason)
 
-        yield Store(model, model, insert, cancel)
+        async def post(identity: SagaId, signal: Signal) -> int:
+            return model.post(identity, signal)
+
+        async def fate(number: int) -> Fate:
+            return Fate(model.posted[number].heard, model.posted[number].refusal)
+
+        yield Store(model, model, insert, cancel, post, fate)
         return
     dsn: str = request.getfixturevalue("database")
     migrate(dsn)
@@ -77,7 +88,10 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
             await connection.execute("UPDATE baton.saga SET cancel_reason = %s WHERE id = %s", [reason, identity])
             await connection.execute("NOTIFY baton_work, '0:cancel'")
 
-        yield Store(log, other, insert_row, cancel_row)
+        pool = Pool(dsn, "test", 2, 5.0, Metrics("test", "r1"))
+        box = SignalBox(pool)
+        yield Store(log, other, insert_row, cancel_row, box.post, box.fate)
+        await pool.close()
     await log.close()
     await other.close()
 
@@ -165,7 +179,7 @@ async def test_what_is_appended_reads_back_as_the_same_saga(store: Store) -> Non
     async with await serve(store, 1) as term:
         saga = await write(term, await pending(term), Ready(), Succeeded({"n": 2**62, "t": "é"}), Unknown("X", "y"))
     async with await serve(store, 2) as successor:
-        (stored,) = await unfinished(successor)
+        (stored,) = await successor.sagas([saga_id(1)])
         assert restored(stored) == saga
 
 

@@ -15,6 +15,7 @@ from orchestrator.errors import Rejected
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.document import BYTES_MAX, DEPTH_MAX, EXPANDED_MAX, read
 from orchestrator.saga.parse import STEPS_MAX, VIOLATIONS_MAX, parse
+from tests.unit.test_definition_language import RICH
 
 from .rounds import rounds
 from .values import json_values, numbers, texts
@@ -90,9 +91,13 @@ def test_text_is_read_or_refused(text: str) -> None:
 
 
 @rounds(300)
-@given(st.lists(st.tuples(st.integers(0, len(GOOD)), st.integers(0, 40), st.sampled_from(["", *_PIECES])), max_size=4))
-def test_a_definition_with_a_few_places_overwritten_is_read_or_refused(edits: list[tuple[int, int, str]]) -> None:
-    text = GOOD
+@given(
+    st.sampled_from([GOOD, RICH]),
+    st.lists(st.tuples(st.integers(0, len(RICH)), st.integers(0, 40), st.sampled_from(["", *_PIECES])), max_size=4),
+)
+def test_a_definition_with_a_few_places_overwritten_is_read_or_refused(
+    text: str, edits: list[tuple[int, int, str]]
+) -> None:
     for at, length, piece in edits:
         text = text[:at] + piece + text[at + length :]
     judged(text)
@@ -104,7 +109,7 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, child in children for place in _places(child, (*path, key)))]
 
 
-_PLACES = [place for place in _places(yaml.safe_load(GOOD)) if place]
+_PLACES = [(text, place) for text in (GOOD, RICH) for place in _places(yaml.safe_load(text)) if place]
 _ODD_VALUES = st.one_of(
     json_values(6),
     numbers,
@@ -120,10 +125,10 @@ _ODD_VALUES = st.one_of(
 @rounds(300)
 @given(st.lists(st.tuples(st.sampled_from(_PLACES), _ODD_VALUES), max_size=3), st.booleans())
 def test_a_definition_with_values_of_other_types_is_read_or_refused(
-    changes: list[tuple[tuple[Any, ...], Any]], flow: bool
+    changes: list[tuple[tuple[str, tuple[Any, ...]], Any]], flow: bool
 ) -> None:
-    document = yaml.safe_load(GOOD)
-    for place, value in changes:
+    document = yaml.safe_load(changes[0][0][0] if changes else GOOD)
+    for (_, place), value in changes:
         holder = document
         for key in place[:-1]:
             holder = holder[key] if isinstance(holder, dict | list) and _has(holder, key) else {}

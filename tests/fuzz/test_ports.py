@@ -57,7 +57,9 @@ _requests = st.builds(
     "{} {} {}\r\n{}\r\n{}".format,
     st.sampled_from(["GET", "PUT", "POST", "HEAD", "DELETE", "get", "", "G" * 70_000]),
     st.one_of(
-        st.sampled_from(["/metrics", "/readyz", "/healthz", "/failpoints/log.append", "//", "http://x", "/%00", "*"]),
+        st.sampled_from(
+            ["/metrics", "/readyz", "/healthz", "/leaderz", "/failpoints/log.append", "//", "http://x", "/%00", "*"]
+        ),
         st.text(max_size=20),
         st.just("/" + "a" * 70_000),
     ),

@@ -20,7 +20,7 @@ from grpc_status import rpc_status
 from orchestrator.api.server import ApiParts, ApiServer, ApiSettings
 from orchestrator.api.watcher import Watcher
 from orchestrator.driving.leader import Leader
-from orchestrator.driving.port import Invocation
+from orchestrator.driving.port import Answer, Invocation
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
@@ -28,14 +28,16 @@ from orchestrator.leadership.board import Holder
 from orchestrator.leadership.port import LeaseId, Member
 from orchestrator.leadership.victory import View
 from orchestrator.pb.baton.v1 import cluster_pb2_grpc, saga_pb2, saga_pb2_grpc
-from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.saga.commands import Succeeded
 from orchestrator.saga.model import Kind
+from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
+from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import inventory_pb2, payment_pb2
 
@@ -93,7 +95,9 @@ def descriptors() -> bytes:
 class ObedientParticipants:
     """Answers each step's action as told, a success if nothing was told; compensations succeed."""
 
-    answers: dict[str, Succeeded | Refused | Unknown] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    # What is said to compensations, by step.
+    undone: dict[str, Answer] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
     _held: dict[str, asyncio.Event] = field(default_factory=dict)
 
@@ -108,13 +112,15 @@ class ObedientParticipants:
     def warm(self, services: Iterable[str]) -> None:
         """Nothing to connect to."""
 
-    async def call(self, invocation: Invocation) -> Succeeded | Refused | Unknown:
+    async def call(self, invocation: Invocation) -> Answer:
         """Answer."""
         self.called.append(invocation.step)
         if invocation.step in self._held:
             await self._held[invocation.step].wait()
         if invocation.kind is Kind.ACTION and invocation.step in self.answers:
             return self.answers[invocation.step]
+        if invocation.kind is Kind.COMPENSATION and invocation.step in self.undone:
+            return self.undone[invocation.step]
         return Succeeded({"did": invocation.step})
 
 
@@ -248,7 +254,11 @@ async def serving(
     watcher = Watcher(reader)
     leadership = leadership or Leadership()
     door = Door()
-    parts = ApiParts(registry, intake, reader, definitions, leadership, watcher, lambda: door.admit())
+    certificates = PostgresCertificates(pool)
+    box = SignalBox(pool)
+    parts = ApiParts(
+        registry, intake, reader, box, definitions, leadership, watcher, certificates, lambda: door.admit()
+    )
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
     running = [asyncio.create_task(intake.run()), asyncio.create_task(watcher.run())]
     try:

@@ -22,7 +22,7 @@ from participants.status import number_of
 TIMEOUT_S = 10.0
 
 
-def action(saga_id: str, step: str = "step", **more: int) -> CallIdentity:
+def action(saga_id: str, step: str = "step", **more: Any) -> CallIdentity:
     """The identity of an action, epoch 1 unless said otherwise."""
     return CallIdentity(saga_id, step, Kind.ACTION, **{"epoch": 1, **more})
 
@@ -34,7 +34,9 @@ def compensation(saga_id: str, step: str = "step", **more: int) -> CallIdentity:
 
 def metadata(call: CallIdentity) -> tuple[tuple[str, str], ...]:
     """What a unary call carries."""
+    token = (("baton-answer-token", call.answer_token),) if call.answer_token else ()
     return (
+        *token,
         ("baton-saga-id", call.saga_id),
         ("baton-step", call.step),
         ("baton-kind", call.kind.value),
@@ -51,6 +53,7 @@ class Reply:
     code: int
     message: str
     response: bytes
+    accepted: bool = False
 
     @property
     def name(self) -> str:
@@ -74,13 +77,12 @@ class UnaryClient:
         self, method: str, request: Message, call: CallIdentity | None, timeout_s: float = TIMEOUT_S
     ) -> Reply:
         rpc: Any = self._channel.unary_unary(f"/{method}")
+        started = rpc(request.SerializeToString(), metadata=metadata(call) if call else None, timeout=timeout_s)
         try:
-            response = await rpc(
-                request.SerializeToString(), metadata=metadata(call) if call else None, timeout=timeout_s
-            )
+            response = await started
         except grpc.aio.AioRpcError as error:
             return Reply(number_of(error.code()), error.details() or "", b"")
-        return Reply(0, "", response)
+        return Reply(0, "", response, ("baton-accepted", "1") in tuple(await started.trailing_metadata()))
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ class ExchangeClient:
         self, method: str, request: Message, call: CallIdentity | None, timeout_s: float = TIMEOUT_S
     ) -> Reply:
         number = next(self.ids)
-        self.waiting[number] = asyncio.get_running_loop().create_future()
+        answered = self.waiting[number] = asyncio.get_running_loop().create_future()
         message = participant_pb2.Call(
             id=number,
             method=f"/{method}",
@@ -126,19 +128,19 @@ class ExchangeClient:
                 call.epoch,
                 call.shard,
             )
-            message.attempt = call.attempt
+            message.attempt, message.answer_token = call.attempt, call.answer_token
             message.kind = (
                 participant_pb2.CALL_KIND_ACTION if call.kind is Kind.ACTION else participant_pb2.CALL_KIND_COMPENSATION
             )
         async with self.writing:
             await self.stream.write(participant_pb2.CallBatch(calls=[message]))
         async with asyncio.timeout(TIMEOUT_S):
-            return await self.waiting[number]
+            return await answered
 
     async def _read(self) -> None:
         async for batch in self.stream:
             for reply in batch.replies:
-                self.waiting.pop(reply.id).set_result(Reply(reply.code, reply.message, reply.response))
+                self.waiting.pop(reply.id).set_result(Reply(reply.code, reply.message, reply.response, reply.accepted))
 
 
 @asynccontextmanager

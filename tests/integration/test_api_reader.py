@@ -20,7 +20,7 @@ from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import LogSettings
-from orchestrator.sagalog.queries import Statement
+from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.records import SagaFilter
 from orchestrator.telemetry import Metrics
@@ -195,6 +195,30 @@ async def test_counts_are_by_definition_and_state(reader: Reader, insert: Insert
         ("order", "COMPENSATED"): 1,
         ("return", "COMPLETED"): 1,
     }
+
+
+async def test_the_oldest_saga_of_each_state_is_found_by_an_index(
+    reader: Reader, insert: Insert, settings: LogSettings
+) -> None:
+    states = ("PENDING", "RUNNING", "COMPENSATING", "FAILED")
+    assert await reader.oldest() == dict.fromkeys(states, 0.0)
+    oldest = {state: insert(state) for state in states[1:]}
+    for state in (*states[1:], "COMPLETED"):
+        insert(state)
+    started_at = {}
+    for state, oldest_id in oldest.items():
+        saga = await reader.saga(oldest_id)
+        assert saga is not None
+        started_at[state] = pytest.approx(saga.created_at.timestamp())
+    assert await reader.oldest() == {"PENDING": 0.0, **started_at}
+    statement = load("reader.sql")["oldest"]
+    async with await psycopg.AsyncConnection.connect(settings.dsn, autocommit=True) as connection:
+        await connection.execute("SET enable_seqscan = off")
+        plan = await (await connection.execute(b"EXPLAIN " + statement.text, {"shard": 0})).fetchall()
+    lines = "\n".join(row[0] for row in plan)
+    assert "saga_live" in lines
+    assert "saga_parked" in lines
+    assert "Sort" not in lines
 
 
 async def test_equal_content_is_one_version_however_many_apply_it_at_once(pool: Pool) -> None:

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from orchestrator.pb.baton.v1.saga_pb2 import (
+    ApplyDefinitionRequest,
     CancelSagaRequest,
     GetSagaRequest,
     ListSagasRequest,
@@ -20,9 +21,9 @@ from orchestrator.pb.baton.v1.saga_pb2 import (
     Transition,
     WatchSagaRequest,
 )
-from orchestrator.saga.commands import Refused, Unknown
+from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.sagalog.migrate import migrate
-from tests.integration.api_world import INPUT, ApiWorld, api_world, field_violations, refusal
+from tests.integration.api_world import INPUT, ApiWorld, api_world, definition, descriptors, field_violations, refusal
 
 UNKNOWN_ID = str(UUID(int=7))
 LIVE = (SagaState.SAGA_STATE_PENDING, SagaState.SAGA_STATE_RUNNING, SagaState.SAGA_STATE_COMPENSATING)
@@ -245,3 +246,33 @@ async def test_a_saga_whose_rows_nobody_understands_can_still_be_read_and_watche
     assert [transition.status for transition in answer.history][1] == "from-the-future"
     assert len(await watch(api, saga_id)) == 4
     assert (await api.sagas.GetSaga(GetSagaRequest(saga_id=saga_id))).saga.state == SagaState.SAGA_STATE_COMPLETED
+
+
+async def test_what_a_definition_marks_as_secret_is_shown_by_no_method(api: ApiWorld) -> None:
+    text = definition("discreet").replace("steps:", "secrets: [amount, 'lines[].stock_code']\nsteps:")
+    text = text.replace("    retry: {", "    secrets: [receipt.code]\n    retry: {")
+    await api.definitions.ApplyDefinition(ApplyDefinitionRequest(yaml=text, descriptor_set=descriptors()))
+    api.participants.answers["reserve"] = Succeeded({"id": "r-1"})
+    api.participants.answers["pay"] = Succeeded({"receipt": {"code": "xyzzy-7"}, "paid": True})
+    request = StartSagaRequest(definition="discreet", input_json=orjson.dumps(INPUT).decode())
+    started = (await api.sagas.StartSaga(request, timeout=10)).saga
+    request.wait = True
+    async with api.leading():
+        done = (await api.sagas.StartSaga(request, timeout=10)).saga
+    api.participants.answers["pay"] = Refused("FAILED_PRECONDITION", "the card does not hold 17.85")
+    async with api.leading():
+        refused = (await api.sagas.StartSaga(request, timeout=10)).saga
+    seen: list[Any] = [started, done, refused, await api.get(done.saga_id), await api.get(refused.saga_id)]
+    seen += [*await watch(api, done.saga_id), *await watch(api, refused.saga_id)]
+    seen.append(await api.sagas.ListSagas(ListSagasRequest(definition="discreet")))
+    for message in seen:
+        assert not any(secret in str(message) for secret in ("17.85", "85123A", "xyzzy-7"))
+    assert orjson.loads(started.input_json) == {
+        **INPUT,
+        "amount": "***",
+        "lines": [{"stock_code": "***", "quantity": 2}],
+    }
+    assert orjson.loads(done.result_json)["result"] == {"receipt": {"code": "***"}, "paid": True}
+    assert refused.error.message == "the card does not hold ***"
+    # The participant was called with what it needs, and the log has it.
+    assert api.rows("SELECT input->>'amount' FROM baton.saga")[0] == ("17.85",)

@@ -300,6 +300,7 @@ async def test_duplicated_delayed_and_reordered_calls_keep_the_ledger_right(
     sagas = [f"s{number}" for number in range(25)]
     calls = [(kind(saga), form) for saga in sagas for kind in (action, compensation) for form in (0, 1) for _ in "12"]
     chance.shuffle(calls)
+    texts = {call.key: chance.choice("abc") for call, _ in calls}
     async with (
         running(service, database) as participant,
         connected(participant.port, "unary") as unary,
@@ -307,7 +308,7 @@ async def test_duplicated_delayed_and_reordered_calls_keep_the_ledger_right(
     ):
         replies = await asyncio.gather(
             *(
-                (unary, exchange)[form].call(DO if call.kind == "action" else UNDO, text(chance.choice("abc")), call)
+                (unary, exchange)[form].call(DO if call.kind == "action" else UNDO, text(texts[call.key]), call)
                 for call, form in calls
             )
         )

@@ -101,9 +101,9 @@ async def serving(behaviour: Behaviour, multiplexed: bool) -> AsyncIterator[Part
 
 
 @contextlib.asynccontextmanager
-async def edge(**settings: Any) -> AsyncIterator[GrpcParticipants]:
+async def edge(metrics: Metrics | None = None, **settings: Any) -> AsyncIterator[GrpcParticipants]:
     calls = replace(CallSettings(calls_max=8, message_bytes_max=1_000_000, reply_bytes_max=10_000), **settings)
-    participants = GrpcParticipants(lambda *_: CODEC, calls, Metrics("test", "r1"))
+    participants = GrpcParticipants(lambda *_: CODEC, calls, metrics or Metrics("test", "r1"))
     try:
         yield participants
     finally:
@@ -132,6 +132,24 @@ async def echo(request: bytes, metadata: dict[str, str], context: Any) -> bytes:
 
 
 both = pytest.mark.parametrize("multiplexed", [False, True], ids=["unary", "multiplexed"])
+
+
+@both
+async def test_calls_are_counted_by_participant_and_status(multiplexed: bool) -> None:
+    async def refuse_the_second(request: bytes, metadata: dict[str, str], context: Any) -> bytes:
+        if b"second" in request:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such thing")
+        return request
+
+    metrics = Metrics("test", "r1")
+    ask = metrics.registry.get_sample_value
+    async with serving(refuse_the_second, multiplexed) as participant, edge(metrics) as participants:
+        for text in ("first", "second", "third"):
+            await participants.call(invocation(participant.port, text=text))
+        labels = {"participant": f"127.0.0.1:{participant.port}"}
+        assert ask("baton_calls_total", {**labels, "code": "OK"}) == 2
+        assert ask("baton_calls_total", {**labels, "code": "NOT_FOUND"}) == 1
+        assert ask("baton_call_duration_seconds_count", labels) == 3
 
 
 @both

@@ -1,19 +1,25 @@
-"""The participant that docs/participants.md shows is run as it stands there."""
+"""The participants that the guides show are run as they stand there."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 
+import grpc.aio
 import pytest
 from grpc_tools import protoc
 
-from tests.integration.shop import action, compensation, connected, running
+from participants.pb.baton.v1 import steps_pb2, steps_pb2_grpc
+from participants.reporting import StepReporter
+from tests.integration.shop import TIMEOUT_S, action, compensation, connected, running
 
-GUIDE = Path(__file__).parents[2] / "docs" / "participants.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 PROTO = """
 syntax = "proto3";
@@ -32,21 +38,115 @@ message LookResponse { int32 cups = 1; }
 """
 
 
+APPROVALS = """
+syntax = "proto3";
+package approvals;
+service ApprovalService {
+  rpc Ask(AskRequest) returns (AskResponse);
+  rpc Revoke(RevokeRequest) returns (RevokeResponse);
+  rpc Decide(DecideRequest) returns (DecideResponse);
+}
+message AskRequest { string order_id = 1; }
+message AskResponse { string who = 1; }
+message RevokeRequest { string order_id = 1; }
+message RevokeResponse {}
+message DecideRequest { string order_id = 1; string who = 2; bool approved = 3; }
+message DecideResponse { string outcome = 1; }
+"""
+APPROVALS_SCHEMA = """
+CREATE TABLE inbox (id bigserial, order_id text, saga_id text, step text);
+CREATE TABLE approved (order_id text, who text);
+"""
+
+
+def written(folder: Path, page: str, name: str, proto: str, schema: str) -> None:
+    """The module of a page, with what belongs to it."""
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+    (folder / f"{name}.py").write_text(code)
+    (folder / f"{name}.proto").write_text(proto)
+    (folder / f"{name}_migrations").mkdir()
+    (folder / f"{name}_migrations" / "0001_first.sql").write_text(schema)
+    include = files("grpc_tools") / "_proto"
+    arguments = [f"-I{folder}", f"-I{include}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
+    assert protoc.main(["protoc", *arguments, str(folder / f"{name}.proto")]) == 0
+
+
 @pytest.fixture
 def coffee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    (code,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (tmp_path / "coffee.py").write_text(code)
-    (tmp_path / "coffee.proto").write_text(PROTO)
-    (tmp_path / "coffee_migrations").mkdir()
-    (tmp_path / "coffee_migrations" / "0001_pot.sql").write_text("CREATE TABLE pot (order_id text, cups int)")
-    include = files("grpc_tools") / "_proto"
-    arguments = [f"-I{tmp_path}", f"-I{include}", f"--python_out={tmp_path}", f"--grpc_python_out={tmp_path}"]
-    assert protoc.main(["protoc", *arguments, str(tmp_path / "coffee.proto")]) == 0
+    written(tmp_path, "participants.md", "coffee", PROTO, "CREATE TABLE pot (order_id text, cups int)")
     monkeypatch.syspath_prepend(str(tmp_path))
     import coffee  # written a moment ago
 
     assert isinstance(coffee, ModuleType)
     return coffee
+
+
+class Told(steps_pb2_grpc.StepServiceServicer):
+    """Stands for a replica: what it was told."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
+
+    async def CompleteStep(self, request: steps_pb2.CompleteStepRequest, context: object) -> steps_pb2.StepAnswer:
+        self.heard.put_nowait((request.token, request.response))
+        return steps_pb2.StepAnswer(heeded=True)
+
+    async def FailStep(self, request: steps_pb2.FailStepRequest, context: object) -> steps_pb2.StepAnswer:
+        self.heard.put_nowait((request.token, f"{request.code}: {request.message}"))
+        return steps_pb2.StepAnswer(heeded=True)
+
+
+@pytest.fixture
+async def told() -> AsyncIterator[tuple[Told, str]]:
+    told, server = Told(), grpc.aio.server()
+    steps_pb2_grpc.add_StepServiceServicer_to_server(told, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield told, f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+@pytest.fixture
+def approvals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    written(tmp_path, "answer-later.md", "approvals", APPROVALS, APPROVALS_SCHEMA)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import approvals  # written a moment ago
+
+    assert isinstance(approvals, ModuleType)
+    return approvals
+
+
+async def test_the_participant_that_answers_later_works(
+    approvals: ModuleType, told: tuple[Told, str], database: str
+) -> None:
+    pb = sys.modules["approvals_pb2"]
+    replica, address = told
+    # The first of the replicas is away.
+    service = replace(approvals.SERVICE, reporter=lambda _settings: StepReporter(["127.0.0.1:1", address]))
+    async with running(service, database) as participant, connected(participant.port) as client:
+
+        async def decide(order: str, approved: bool) -> str:
+            request = pb.DecideRequest(order_id=order, who="ada", approved=approved)
+            reply = await client.call("approvals.ApprovalService/Decide", request, None)
+            return str(pb.DecideResponse.FromString(reply.response).outcome)
+
+        for order in ("yes", "no", "cancelled"):
+            asked = pb.AskRequest(order_id=order)
+            reply = await client.call("approvals.ApprovalService/Ask", asked, action(order, answer_token=order))
+            assert reply.accepted
+        revoke = pb.RevokeRequest(order_id="cancelled")
+        assert (await client.call("approvals.ApprovalService/Revoke", revoke, compensation("cancelled"))).code == 0
+        assert [await decide(order, order == "yes") for order in ("yes", "yes", "no", "cancelled")] == [
+            *("stored", "answered", "stored", "cancelled")
+        ]
+        async with asyncio.timeout(TIMEOUT_S):
+            heard = {await replica.heard.get(), await replica.heard.get()}
+        assert heard == {
+            ("yes", pb.AskResponse(who="ada").SerializeToString()),
+            ("no", "FAILED_PRECONDITION: ada said no"),
+        }
+        again = await client.call("approvals.ApprovalService/Ask", pb.AskRequest(order_id="yes"), action("yes"))
+        assert pb.AskResponse.FromString(again.response).who == "ada"
 
 
 async def test_the_participant_of_the_guide_works(coffee: ModuleType, database: str) -> None:

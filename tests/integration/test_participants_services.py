@@ -250,3 +250,39 @@ async def test_shipping_ships_once_and_calls_back(shop: Shop) -> None:
 )
 async def test_orders_that_are_meant_to_fail_are_refused(shop: Shop, method: str, request_: Message) -> None:
     assert (await shop.call(method, request_, action("s1"))).name == "FAILED_PRECONDITION"
+
+
+@pytest.mark.parametrize(
+    ("act", "status", "request_", "question"),
+    [
+        (
+            f"{PAYMENT}/Charge",
+            f"{PAYMENT}/GetCharge",
+            payment_pb2.ChargeRequest(order_id="o1", amount="5.00"),
+            payment_pb2.GetChargeRequest(order_id="o1"),
+        ),
+        (
+            f"{INVENTORY}/Reserve",
+            f"{INVENTORY}/GetReservation",
+            inventory_pb2.ReserveRequest(order_id="o1", lines=LINES),
+            inventory_pb2.GetReservationRequest(order_id="o1"),
+        ),
+    ],
+)
+async def test_a_status_method_answers_the_step_by_its_key_and_people_by_the_order(
+    shop: Shop, act: str, status: str, request_: Message, question: Message
+) -> None:
+    never = await shop.call(status, question, action("never"))
+    assert (never.name, never.message.partition(":")[0]) == ("NOT_FOUND", "NOT_DONE")
+    assert (await shop.call(act, request_, action("never"))).message.startswith("TOMBSTONE")
+    assert (await shop.call(status, question)).name == "NOT_FOUND"
+    done = await shop.call(act, request_, action("s1"))
+    assert done.code == 0
+    assert await shop.call(status, question, action("s1")) == done
+    assert await shop.call(status, question) == done
+    # A step of another saga did nothing, whatever the order has.
+    refused = await shop.call(act, request_, action("s2"))
+    assert refused.name == "ALREADY_EXISTS"
+    unknown = await shop.call(status, question, action("s2"))
+    assert unknown.name == "NOT_FOUND"
+    assert refused.message in unknown.message

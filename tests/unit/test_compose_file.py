@@ -1,4 +1,4 @@
-"""docker-compose.yml, the Dockerfile and Prometheus' files: their schema, and the rules that they must keep."""
+"""docker-compose.yml and the Dockerfile: their schema, and the rules that they must keep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from orchestrator.config import Settings
-from orchestrator.telemetry import Metrics, sagas_by_state
 from participants.settings import ParticipantSettings
 from tests.compose.builder_image import build_requirements, lock, production_requirements
 from tests.unit.test_manifests import ROOT, SCHEMAS, known_names
@@ -19,20 +18,18 @@ from tests.unit.test_manifests import ROOT, SCHEMAS, known_names
 TEXT = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 PROMETHEUS = ROOT / "deploy" / "prometheus"
-PASSWORD = 'a password: it\'s $pecial, "quoted" @ and /'
+PASSWORD_FOLDER = "/var/lib/baton"
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 def _interpolated() -> dict[str, Any]:
-    """The file as compose sees it with nothing set but the password."""
+    """The file as compose sees it with nothing set."""
 
     def value(part: re.Match[str]) -> str:
         name, mark, text = part.groups()
-        if mark == "-":
-            return text
-        assert name == "POSTGRES_PASSWORD", f"{name} has no default"
-        return PASSWORD
+        assert mark == "-", f"{name} has no default: `docker compose up` would not be all"
+        return text
 
     def walk(node: object) -> object:
         match node:
@@ -54,12 +51,20 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 REPLICAS = [name for name in SERVICES if name.startswith("replica-")]
 ETCD = [name for name in SERVICES if name.startswith("etcd-")]
 PARTICIPANTS = ["inventory", "payment", "orders", "shipping"]
-OURS = [*REPLICAS, *PARTICIPANTS, "migrate"]
+JOBS = ["password", "migrate"]
+OURS = [*REPLICAS, *PARTICIPANTS, *JOBS]
 
 
-def test_compose_file_keeps_the_schema() -> None:
-    schema = json.loads((SCHEMAS / "compose_spec.json").read_text())
-    validator = jsonschema.Draft7Validator(schema)
+@pytest.mark.parametrize(
+    ("schema", "draft"),
+    [
+        ("compose_spec.json", jsonschema.Draft7Validator),
+        ("compose_spec_v2.json", jsonschema.Draft202012Validator),
+    ],
+    ids=["docker-compose 1.29", "docker compose v2"],
+)
+def test_compose_file_keeps_the_schema(schema: str, draft: type[jsonschema.protocols.Validator]) -> None:
+    validator = draft(json.loads((SCHEMAS / schema).read_text()))
     assert not [f"{error.json_path}: {error.message}" for error in validator.iter_errors(COMPOSE)]
     misspelt = {**SERVICES["replica-1"], "restrat": "always"}
     assert not validator.is_valid({**COMPOSE, "services": {**SERVICES, "replica-1": misspelt}})
@@ -67,20 +72,53 @@ def test_compose_file_keeps_the_schema() -> None:
 
 def test_the_cluster_is_whole() -> None:
     assert (len(ETCD), len(REPLICAS)) == (3, 3)
-    assert {*ETCD, *OURS, "postgres", "prometheus"} == set(SERVICES)
+    assert {*ETCD, *OURS, "postgres", "prometheus", "grafana"} == set(SERVICES)
 
 
-def test_the_password_must_be_given_and_stands_nowhere() -> None:
-    required = {name for name, mark, _ in _VARIABLE.findall(TEXT) if mark == "?"}
-    assert required == {"POSTGRES_PASSWORD"}
-    assert re.search(r"(?m)^POSTGRES_PASSWORD=change-me$", EXAMPLE)
+def test_the_password_is_made_by_a_job_and_stands_nowhere() -> None:
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    job = SERVICES["password"]
+    assert job["command"] == ["python3", "-IS", "/opt/baton/make_password.py", PASSWORD_FOLDER]
+    assert job["volumes"] == [f"password:{PASSWORD_FOLDER}"]
+    assert job["network_mode"] == "none"
+    assert SERVICES["postgres"]["depends_on"] == {"password": {"condition": "service_completed_successfully"}}
     for name, service in SERVICES.items():
-        for key, value in service.get("environment", {}).items():
-            if "PASSWORD" in key:
-                assert value == PASSWORD, (name, key)
-            else:
-                assert not re.search(r"//[^/]*:[^/]*@", value), f"{name}: {key} holds a password"
+        environment = service.get("environment", {})
+        mounted = f"password:{PASSWORD_FOLDER}:ro" in service.get("volumes", [])
+        for key, value in environment.items():
+            assert not re.search(r"//[^/]*:[^/]*@", value), f"{name}: {key} holds a password"
+            if re.search("PASS|SECRET|TOKEN", key) and key != "ETCD_INITIAL_CLUSTER_TOKEN":
+                assert value.startswith(f"{PASSWORD_FOLDER}/"), (name, key)
+                assert mounted, name
+        if any(key.endswith("_DSN") for key in environment):
+            assert environment["PGPASSFILE"] == f"{PASSWORD_FOLDER}/pgpass"
+
+
+def test_the_image_is_built_once_and_before_all_that_run_it() -> None:
+    assert [name for name, service in SERVICES.items() if "build" in service] == ["password"]
+    assert len({SERVICES[name]["image"] for name in OURS}) == 1
+
+    def needs(name: str) -> set[str]:
+        direct = set(SERVICES[name].get("depends_on", {}))
+        return direct.union(*(needs(other) for other in direct))
+
+    for name in set(OURS) - {"password"}:
+        assert "password" in needs(name)
+
+
+def test_nobody_has_more_rights_than_it_needs() -> None:
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert set(service) & {"privileged", "pid", "ipc", "devices", "user"} == set(), name
+        if name != "postgres":
+            assert "cap_add" not in service, name
+
+
+def test_ports_are_published_on_this_machine_alone() -> None:
+    for name, service in SERVICES.items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), (name, port)
 
 
 def test_every_variable_is_explained_in_the_example() -> None:
@@ -97,16 +135,11 @@ def test_images_are_pinned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_containers_run_without_rights(name: str) -> None:
-    service = SERVICES[name]
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert "user" not in service
-    assert "privileged" not in service
+def test_our_containers_cannot_write(name: str) -> None:
+    assert SERVICES[name]["read_only"] is True
 
 
-@pytest.mark.parametrize("name", [name for name in SERVICES if name != "migrate"])
+@pytest.mark.parametrize("name", [name for name in SERVICES if name not in JOBS])
 def test_what_ends_comes_back_and_gets_time_to_end(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
     assert "stop_grace_period" in SERVICES[name]
@@ -122,7 +155,7 @@ def test_the_migration_runs_once_and_before_the_replicas() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_variable_is_a_setting_that_exists(name: str) -> None:
-    assert set(SERVICES[name]["environment"]) <= known_names()
+    assert set(SERVICES[name].get("environment", {})) <= known_names() | {"PGPASSFILE"}
 
 
 def test_replicas_settings_fit_together_and_are_their_own() -> None:
@@ -140,7 +173,7 @@ def test_replicas_settings_fit_together_and_are_their_own() -> None:
         assert replica.peer_advertise == f"{name}:7490"
         assert replica.etcd_addresses == tuple(f"{member}:2379" for member in ETCD)
         assert SERVICES[name]["ports"] == [f"127.0.0.1:740{number}:7400", f"127.0.0.1:748{number}:7480"]
-        assert SERVICES[name]["volumes"] == [f"./deploy/definitions:{replica.definitions_dir}:ro"]
+        assert f"./deploy/definitions:{replica.definitions_dir}:ro" in SERVICES[name]["volumes"]
 
 
 @pytest.mark.parametrize("name", PARTICIPANTS)
@@ -167,7 +200,7 @@ def test_etcd_members_know_each_other_and_keep_their_data() -> None:
         assert environment["ETCD_INITIAL_ADVERTISE_PEER_URLS"] == f"http://{name}:2380"
         assert environment["ETCD_ADVERTISE_CLIENT_URLS"] == f"http://{name}:2379"
         assert SERVICES[name]["volumes"] == [f"{name}:{environment['ETCD_DATA_DIR']}"]
-    assert set(COMPOSE["volumes"]) == {*ETCD, "postgres", "prometheus"}
+    assert set(COMPOSE["volumes"]) == {*ETCD, "postgres", "password", "prometheus", "grafana"}
 
 
 def test_files_that_are_mounted_exist() -> None:
@@ -194,26 +227,6 @@ def test_prometheus_scrapes_every_replica() -> None:
     assert [target for group in jobs["etcd"] for target in group["targets"]] == [f"{name}:2379" for name in ETCD]
     for file in config["rule_files"]:
         assert (PROMETHEUS / file.rpartition("/")[2]).exists()
-
-
-def test_alerts_ask_for_metrics_that_exist() -> None:
-    registry = Metrics("baton", "replica-1").registry
-    names = {sample for family in registry.collect() for sample in _samples(family.name, family.type)}
-    names |= {sagas_by_state({}).name, "up"}
-    document = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
-    for rule in (rule for group in document["groups"] for rule in group["rules"]):
-        asked = set(re.findall(r"\b(baton_\w+|up)\b", rule["expr"]))
-        assert asked
-        assert asked <= names, rule["alert"]
-
-
-def _samples(name: str, kind: str) -> list[str]:
-    match kind:
-        case "counter":
-            return [f"{name}_total"]
-        case "histogram":
-            return [f"{name}_{part}" for part in ("bucket", "sum", "count")]
-    return [name]
 
 
 def test_the_image_runs_as_a_number_that_is_not_root_and_knows_no_index() -> None:

@@ -56,6 +56,7 @@ NOT_PRIMITIVE = {
     # Functions that turn JSON into messages and back, in memory.
     "codec.MessageCodec.encode": {"write"},
     "codec.MessageCodec.decode": {"read"},
+    "codec.MessageCodec._decode_well_known": {"read"},
 }
 
 # Parts of a watch that say nothing of their own: a sign of life that is asked for on a stream that is read.

@@ -25,6 +25,7 @@ class Replica:
     metrics: Metrics = field(default_factory=lambda: Metrics("baton", "replica-1"))
     complaint: str | None = None
     waiting: tuple[str, ...] = ()
+    leading: bool = False
     counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
@@ -41,6 +42,7 @@ def endpoint(replica: Replica) -> Iterator[HttpEndpoint]:
         lambda: replica.complaint,
         lambda: replica.waiting,
         lambda: replica.counts,
+        leading=lambda: replica.leading,
     )
     endpoint.start()
     yield endpoint
@@ -84,6 +86,12 @@ def test_a_replica_that_waits_is_not_ready_and_says_for_what(endpoint: HttpEndpo
     assert json.loads(body) == {"ready": False, "waiting_for": list(replica.waiting)}
     replica.waiting = ()
     assert get(endpoint, "/readyz") == (200, '{"ready": true, "waiting_for": []}\n')
+
+
+def test_a_replica_says_whether_it_leads(endpoint: HttpEndpoint, replica: Replica) -> None:
+    assert get(endpoint, "/leaderz") == (503, '{"leading": false}\n')
+    replica.leading = True
+    assert get(endpoint, "/leaderz") == (200, '{"leading": true}\n')
 
 
 def test_other_paths_and_methods_are_refused(endpoint: HttpEndpoint) -> None:

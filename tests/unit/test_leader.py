@@ -97,10 +97,12 @@ def store() -> MemorySagaLog:
     return MemorySagaLog(time.monotonic)
 
 
-def leader(store: MemorySagaLog, participants: Participants, sagas_max: int = 100) -> Leader:
+def leader(
+    store: MemorySagaLog, participants: Participants, sagas_max: int = 100, metrics: Metrics | None = None
+) -> Leader:
     settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=10, poll_interval_s=0.05)
     clocks = Clocks(time.monotonic, lambda: 0.5)
-    return Leader(store, Means(Definitions(), participants, settings, clocks, Metrics("test", "r1")))
+    return Leader(store, Means(Definitions(), participants, settings, clocks, metrics or Metrics("test", "r1")))
 
 
 @asynccontextmanager
@@ -121,6 +123,29 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def states(store: MemorySagaLog) -> list[SagaState]:
     return [row.state for row in store.rows.values()]
+
+
+async def test_the_oldest_intent_is_shown_while_its_call_hangs_and_by_the_leader_alone(store: MemorySagaLog) -> None:
+    metrics = Metrics("test", "r1")
+
+    def oldest() -> float:
+        return metrics.registry.get_sample_value("baton_oldest_intent_timestamp_seconds") or 0.0
+
+    async def hang(_: Invocation) -> Outcome:
+        await asyncio.Event().wait()
+        return Succeeded({})
+
+    store.insert(stored(1))
+    begun = time.time()
+    async with leading(leader(store, Participants(hang), metrics=metrics)):
+        await until(lambda: oldest() > 0)
+        assert begun <= oldest() <= time.time()
+    assert oldest() == 0
+    async with leading(leader(store, Participants(succeed), metrics=metrics), revision=2):
+        await until(lambda: states(store) == [SagaState.COMPLETED])
+        assert oldest() == 0
+    done = {"definition": "test", "step": "s1", "kind": "action"}
+    assert metrics.registry.get_sample_value("baton_intent_to_done_seconds_count", done) == 1
 
 
 async def test_what_was_pending_and_what_comes_later_is_driven(store: MemorySagaLog) -> None:

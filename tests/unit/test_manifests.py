@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
+import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,61 +18,90 @@ import yaml
 
 from orchestrator.config import Settings
 from participants.settings import ParticipantSettings
+from scripts.prometheus_rule import ALERTS, RULE, rule
 
-ROOT = Path(__file__).resolve().parents[2]
-KUBERNETES = ROOT / "deploy" / "kubernetes"
-DEFINITIONS = ROOT / "deploy" / "definitions"
+from .kustomize import Manifest, containers_of, kustomization_of, manifests_in, pod_of
+from .manifest_sets import (
+    DEFINITIONS,
+    KUBERNETES,
+    ROOT,
+    SETS,
+    labels_of,
+    manifest_set,
+    of_kind,
+    replica_of,
+    title,
+    workloads,
+)
+
 SCHEMAS = ROOT / "tests" / "schemas"
-KUSTOMIZATIONS = ("kustomization.yaml", "Kustomization")
+VERSIONS = sorted(path.stem for path in SCHEMAS.glob("kubernetes-*.json"))
+OPERATOR = "prometheus-operator"
+# What is applied by itself: examples, and what an administrator applies once for a cluster.
+BESIDE = ("cluster", "examples")
 
-Manifest = dict[str, Any]
-
-
-def _manifests() -> Iterator[tuple[str, Manifest]]:
-    for path in sorted(KUBERNETES.rglob("*.yaml")):
-        if path.name not in KUSTOMIZATIONS:
-            for manifest in yaml.safe_load_all(path.read_text()):
-                name = f"{path.relative_to(KUBERNETES)}:{manifest['kind']}/{manifest['metadata']['name']}"
-                yield name, manifest
+CASES = [(name, title(manifest)) for name in SETS for manifest in manifest_set(name)]
 
 
-MANIFESTS = dict(_manifests())
-WORKLOADS = {name: manifest for name, manifest in MANIFESTS.items() if "template" in manifest.get("spec", {})}
-DEPLOYMENTS = {name: manifest for name, manifest in WORKLOADS.items() if manifest["kind"] == "Deployment"}
-REPLICA = next(manifest for name, manifest in DEPLOYMENTS.items() if name.startswith("orchestrator/replica.yaml"))
+def manifest(name: str, titled: str) -> Manifest:
+    """One manifest of a set."""
+    (found,) = (manifest for manifest in manifest_set(name) if title(manifest) == titled)
+    return found
 
 
-def _pod(workload: Manifest) -> Manifest:
-    pod = workload["spec"]["template"]["spec"]
-    assert isinstance(pod, dict)
-    return pod
+def cases(*kinds: str) -> list[tuple[str, str]]:
+    """The manifests of some kinds, in every set."""
+    return [(name, titled) for name, titled in CASES if titled.partition("/")[0] in kinds]
 
 
-def _labels(workload: Manifest) -> dict[str, str]:
-    labels = workload["spec"]["template"]["metadata"]["labels"]
-    assert isinstance(labels, dict)
-    return labels
+WORKLOADS = cases("Deployment", "StatefulSet", "Job")
 
 
-def _selects(selector: dict[str, str], workload: Manifest) -> bool:
-    return selector.items() <= _labels(workload).items()
+@cache
+def _schemas(file: str) -> Any:
+    return json.loads((SCHEMAS / f"{file}.json").read_text())
 
 
-def validator_of(api_version: str, kind: str) -> jsonschema.Draft202012Validator:
-    """The validator of one kind, by the vendored schemas of Kubernetes."""
-    document = json.loads((SCHEMAS / "kubernetes.json").read_text())
-    definition = document["kinds"].get(f"{api_version}/{kind}")
-    assert definition is not None, f"{api_version}/{kind} is not vendored: add it to tests/schemas/extract.py"
-    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{definition}", "$defs": document["$defs"]})
+def errors_of(manifest: Manifest, version: str) -> list[str]:
+    """What the vendored schemas of Kubernetes, or of the operator of Prometheus, say against a manifest."""
+    group = manifest["apiVersion"].partition("/")[0]
+    document = _schemas(OPERATOR if group == "monitoring.coreos.com" else version)
+    kind = f"{manifest['apiVersion']}/{manifest['kind']}"
+    definition = document["kinds"].get(kind)
+    assert definition is not None, f"{kind} is not vendored: add it to tests/schemas/extract.py"
+    schema = {"$ref": f"#/$defs/{definition}", "$defs": document["$defs"]}
+    found = jsonschema.Draft202012Validator(schema).iter_errors(manifest)
+    return [f"{error.json_path}: {error.message}" for error in found]
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_manifest_keeps_the_schema_of_its_kind(name: str) -> None:
-    manifest = MANIFESTS[name]
-    errors = list(validator_of(manifest["apiVersion"], manifest["kind"]).iter_errors(manifest))
-    assert not errors, [f"{error.json_path}: {error.message}" for error in errors]
+def test_the_schemas_are_of_three_versions_in_a_row() -> None:
+    minors = [int(version.rpartition(".")[2]) for version in VERSIONS]
+    assert minors == list(range(minors[0], minors[0] + 3))
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", SETS)
+def test_manifests_keep_the_schemas_of_their_kinds(name: str, version: str) -> None:
+    manifests = manifest_set(name)
+    assert {title(manifest): errors for manifest in manifests if (errors := errors_of(manifest, version))} == {}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_what_is_applied_by_itself_keeps_the_schemas_too(version: str) -> None:
+    for path in (path for folder in BESIDE for path in (KUBERNETES / folder).rglob("*.yaml")):
+        for manifest in manifests_in(path):
+            # The operators' own kinds are theirs to check.
+            if kind_is_of_kubernetes(manifest):
+                assert errors_of(manifest, version) == [], path
+
+
+def kind_is_of_kubernetes(manifest: Manifest) -> bool:
+    """Whether Kubernetes itself defines the kind."""
+    group = manifest["apiVersion"].rpartition("/")[0]
+    return "." not in group or (group.endswith(".k8s.io") and not group.startswith("kustomize"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -79,24 +112,92 @@ def test_manifest_keeps_the_schema_of_its_kind(name: str) -> None:
         (("spec", "template", "spec", "securityContext", "runAsNonRoot"), "yes"),
     ],
 )
-def test_schema_refuses_a_broken_replica(path: tuple[str | int, ...], value: object) -> None:
-    broken = json.loads(json.dumps(REPLICA))
+def test_schema_refuses_a_broken_replica(path: tuple[str | int, ...], value: object, version: str) -> None:
+    broken = replica_of(manifest_set("base"))
     at = broken
     for key in path[:-1]:
-        at = at[key]
-    at[path[-1]] = value
-    assert not validator_of("apps/v1", "Deployment").is_valid(broken)
+        at = at[key]  # type: ignore[index]
+    at[path[-1]] = value  # type: ignore[index]
+    assert errors_of(broken, version)
+
+
+@pytest.mark.parametrize(("kind", "field"), [("ServiceMonitor", "endpoint"), ("PrometheusRule", "group")])
+def test_the_operators_schema_refuses_what_is_misspelt(kind: str, field: str) -> None:
+    (broken,) = of_kind(manifest_set("complete"), kind)
+    assert errors_of(broken, VERSIONS[0]) == []
+    broken["spec"][field] = []
+    assert errors_of(broken, VERSIONS[0])
+
+
+def _real_kustomize() -> list[str] | None:
+    if kustomize := shutil.which("kustomize"):
+        return [kustomize, "build"]
+    if kubectl := shutil.which("kubectl"):
+        return [kubectl, "kustomize"]
+    return None
+
+
+@pytest.mark.skipif(_real_kustomize() is None, reason="neither kustomize nor kubectl is installed")
+@pytest.mark.parametrize("name", SETS)
+def test_kustomize_renders_the_same(name: str, tmp_path: Path) -> None:
+    command = _real_kustomize()
+    assert command is not None
+    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
+    folder = tmp_path / "deploy" / "kubernetes" / name.replace("complete", "overlays/production")
+    if name == "complete":
+        # As its comments tell a user to.
+        file = folder / "kustomization.yaml"
+        file.write_text(re.sub(r"^  # (?=- \.\./)", "  ", file.read_text(), flags=re.MULTILINE))
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    # The names of what is generated end in a hash of the content.
+    real = re.sub(r"\b((?:baton|shop|postgres)-[a-z]+)-[a-z0-9]{10}\b", r"\1", done.stdout)
+    expected = {title(manifest): _in_order(manifest) for manifest in manifest_set(name)}
+    assert {title(manifest): _in_order(manifest) for manifest in yaml.safe_load_all(real)} == expected
+
+
+def _in_order(manifest: Manifest) -> Manifest:
+    """Without the order in which a merge puts elements that have a name."""
+    (pod_of(manifest) or {}).get("volumes", []).sort(key=lambda volume: volume["name"])
+    if manifest["kind"] == "ConfigMap":
+        # kustomize ends the block of a file's text in its own way.
+        manifest["data"] = {key: value.strip() for key, value in manifest["data"].items()}
+    return manifest
+
+
+def test_the_rules_for_kubernetes_are_those_of_the_file() -> None:
+    assert RULE.read_text() == rule(ALERTS.read_text()), "run scripts/prometheus_rule.py"
+    (made,) = of_kind(manifest_set("complete"), "PrometheusRule")
+    assert made["spec"]["groups"] == yaml.safe_load(ALERTS.read_text())["groups"]
+
+
+def test_what_is_scraped_carries_the_labels_that_the_rules_ask_for() -> None:
+    manifests = manifest_set("complete")
+    (monitor,) = of_kind(manifests, "ServiceMonitor")
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    services = [s for s in of_kind(manifests, "Service") if wanted.items() <= s["metadata"]["labels"].items()]
+    (service,) = services
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert service["metadata"]["labels"][monitor["spec"]["jobLabel"]] == "baton"
+    assert {relabeling["targetLabel"] for relabeling in endpoint["relabelings"]} == {"cluster", "replica"}
+    assert service["spec"]["publishNotReadyAddresses"]
 
 
 def test_kustomizations_name_every_file_and_no_other() -> None:
-    for path in (path for name in KUSTOMIZATIONS for path in (ROOT / "deploy").rglob(name)):
+    folders = {
+        path.parent for name in ("kustomization.yaml", "Kustomization") for path in (ROOT / "deploy").rglob(name)
+    }
+    for folder in folders:
+        path = kustomization_of(folder)
         document = yaml.safe_load(path.read_text())
-        resources = {(path.parent / resource).resolve() for resource in document.get("resources", [])}
+        named = [*(document.get("resources") or []), *(patch["path"] for patch in document.get("patches") or [])]
+        resources = {(folder / resource).resolve() for resource in named}
         assert all(resource.exists() for resource in resources), path
-        manifests = {file for file in path.parent.glob("*.yaml") if file != path and "example" not in file.name}
-        if path.parent == DEFINITIONS:
+        manifests = {file for file in folder.glob("*.yaml") if file != path}
+        if folder == DEFINITIONS:
             (generator,) = document["configMapGenerator"]
-            assert {path.parent / file for file in generator["files"]} == manifests
+            assert {folder / file for file in generator["files"]} == manifests
         else:
             assert {resource for resource in resources if resource.is_file()} == manifests, path
 
@@ -105,103 +206,101 @@ def test_no_kustomization_is_taken_for_a_definition() -> None:
     assert not [path for path in DEFINITIONS.glob("*.yaml") if "steps" not in yaml.safe_load(path.read_text())]
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_containers_run_without_rights(name: str) -> None:
-    pod = _pod(WORKLOADS[name])
-    context = pod["securityContext"]
-    assert context["runAsNonRoot"] is True
-    assert context["runAsUser"] == 10001
-    assert context["seccompProfile"]["type"] == "RuntimeDefault"
-    assert pod["automountServiceAccountToken"] is False
+def test_the_release_is_that_of_the_project() -> None:
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    images = {c["image"] for name in SETS for w in workloads(manifest_set(name)) for c in containers_of(w)}
+    assert {image for image in images if "/baton:" in f"/{image}"} == {
+        f"baton:{release}",
+        f"registry.example/baton:{release}",
+    }
+
+
+@pytest.mark.parametrize(("name", "titled"), cases("Deployment"))
+def test_deployments_are_probed_on_ports_that_they_have(name: str, titled: str) -> None:
+    pod = pod_of(manifest(name, titled))
+    assert pod is not None
     for container in pod["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-
-
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_containers_say_what_they_need_and_are_pinned(name: str) -> None:
-    for container in _pod(WORKLOADS[name])["containers"]:
-        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-        assert "memory" in container["resources"]["limits"]
-        assert re.search(r":(?!latest$)[\w.-]+$", container["image"]), container["image"]
-
-
-@pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_deployments_are_probed_on_ports_that_they_have(name: str) -> None:
-    for container in _pod(DEPLOYMENTS[name])["containers"]:
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             action = next(value for key, value in container[probe].items() if key in ("httpGet", "grpc", "tcpSocket"))
             assert action["port"] in (*ports, *ports.values())
 
 
-def test_a_follower_is_ready_and_a_replica_that_waits_is_not_restarted() -> None:
-    (container,) = _pod(REPLICA)["containers"]
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-    assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
+def _selects(selector: dict[str, str], workload: Manifest) -> bool:
+    return selector.items() <= labels_of(workload).items()
 
 
-def test_three_replicas_and_no_gap_in_a_rolling_update() -> None:
-    assert REPLICA["spec"]["replicas"] == 3
-    assert REPLICA["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+@pytest.mark.parametrize(("name", "titled"), cases("Deployment", "StatefulSet"))
+def test_a_workload_selects_its_own_pods_and_nobody_elses(name: str, titled: str) -> None:
+    selector = manifest(name, titled)["spec"]["selector"]["matchLabels"]
+    assert [title(workload) for workload in workloads(manifest_set(name)) if _selects(selector, workload)] == [titled]
 
 
-@pytest.mark.parametrize("name", DEPLOYMENTS)
-def test_a_deployment_selects_its_own_pods_and_nobody_elses(name: str) -> None:
-    selector = DEPLOYMENTS[name]["spec"]["selector"]["matchLabels"]
-    assert [other for other, workload in WORKLOADS.items() if _selects(selector, workload)] == [name]
+@pytest.mark.parametrize(("name", "titled"), cases("Service"))
+def test_services_lead_to_the_pods_of_one_workload_and_to_ports_that_they_have(name: str, titled: str) -> None:
+    service = manifest(name, titled)["spec"]
+    selector = {key: value for key, value in service["selector"].items() if key != "baton-role"}
+    (workload,) = (workload for workload in workloads(manifest_set(name)) if _selects(selector, workload))
+    ports = {port["name"] for container in containers_of(workload) for port in container.get("ports", [])}
+    assert {port["targetPort"] for port in service["ports"]} <= ports
 
 
-def _selectors() -> Iterator[tuple[str, dict[str, str]]]:
-    for name, manifest in MANIFESTS.items():
-        spec = manifest.get("spec", {})
-        match manifest["kind"]:
-            case "Service":
-                yield name, spec["selector"]
-            case "PodDisruptionBudget":
-                yield name, spec["selector"]["matchLabels"]
-            case "NetworkPolicy":
-                yield name, spec["podSelector"]["matchLabels"]
+@pytest.mark.parametrize(("name", "titled"), cases("PodDisruptionBudget", "NetworkPolicy"))
+def test_budgets_and_policies_are_about_pods_that_there_are(name: str, titled: str) -> None:
+    spec = manifest(name, titled)["spec"]
+    selector = spec.get("selector", spec.get("podSelector")).get("matchLabels", {})
+    assert [workload for workload in workloads(manifest_set(name)) if _selects(selector, workload)]
 
 
-@pytest.mark.parametrize(("name", "selector"), list(_selectors()))
-def test_services_budgets_and_policies_match_the_pods_of_one_deployment(name: str, selector: dict[str, str]) -> None:
-    (workload,) = (workload for workload in WORKLOADS.values() if _selects(selector, workload))
-    manifest = MANIFESTS[name]
-    if manifest["kind"] == "Service":
-        ports = {port["name"] for port in _pod(workload)["containers"][0]["ports"]}
-        assert {port["targetPort"] for port in manifest["spec"]["ports"]} <= ports
-    else:
-        assert workload is REPLICA
+def test_the_leaders_service_asks_for_the_label_that_the_sidecar_sets() -> None:
+    manifests = manifest_set("complete")
+    (service,) = (service for service in of_kind(manifests, "Service") if service["metadata"]["name"] == "baton-leader")
+    assert service["spec"]["selector"]["baton-role"] == "leader"
+    # The default of `baton leader-label`, which the sidecar does not change.
+    (sidecar,) = (pod_of(replica_of(manifests)) or {})["initContainers"]
+    assert sidecar["command"] == ["baton", "leader-label"]
+    assert sidecar["restartPolicy"] == "Always"
 
 
-def test_a_drain_takes_one_replica_at_a_time() -> None:
-    (budget,) = (manifest for manifest in MANIFESTS.values() if manifest["kind"] == "PodDisruptionBudget")
-    assert budget["spec"]["maxUnavailable"] == 1
+def _secret_references(manifests: list[Manifest]) -> Iterator[tuple[str, str | None]]:
+    """Secrets that workloads refer to, with the key, or None where all of a Secret is mounted."""
+    for workload in workloads(manifests):
+        for variable in (variable for container in containers_of(workload) for variable in container.get("env", [])):
+            if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
+                yield reference["name"], reference["key"]
+        for volume in (pod_of(workload) or {}).get("volumes", []):
+            if "secret" in volume:
+                yield volume["secret"]["secretName"], None
 
 
-@pytest.mark.parametrize("name", MANIFESTS)
-def test_secrets_are_referred_to_and_never_given(name: str) -> None:
-    manifest = MANIFESTS[name]
-    if manifest["kind"] == "Secret":
-        assert "example" in name
-        assert "data" not in manifest
-        assert all("USER:PASSWORD@HOST" in value for value in manifest["stringData"].values())
-        return
-    for variable in environment_of(manifest):
-        if re.search(r"DSN|PASSWORD|_USER", variable["name"]):
-            assert "secretKeyRef" in variable.get("valueFrom", {}), variable
+@pytest.mark.parametrize("name", SETS)
+def test_every_secret_has_an_example_that_holds_nothing(name: str) -> None:
+    examples = {secret["metadata"]["name"]: secret for secret in manifests_in(KUBERNETES / "examples" / "secrets.yaml")}
+    for secret, key in _secret_references(manifest_set(name)):
+        assert secret in examples
+        assert key is None or key in examples[secret]["stringData"]
+    for example in examples.values():
+        assert "data" not in example
+        assert all(re.search(r"USER|PASSWORD|PEM", value) for value in example["stringData"].values())
 
 
-def environment_of(manifest: Manifest) -> list[dict[str, Any]]:
-    """The environment of all containers of a manifest; none, if it has none."""
-    if "template" not in manifest.get("spec", {}):
-        return []
-    return [variable for container in _pod(manifest)["containers"] for variable in container.get("env", [])]
+@pytest.mark.parametrize("name", SETS)
+def test_every_config_map_is_there_or_optional(name: str) -> None:
+    manifests = manifest_set(name)
+    # Kubernetes itself puts its authority into every namespace.
+    there = {config["metadata"]["name"] for config in of_kind(manifests, "ConfigMap")} | {"kube-root-ca.crt"}
+    for workload in workloads(manifests):
+        references = [e["configMapRef"] for c in containers_of(workload) for e in c.get("envFrom", [])]
+        references += [v["configMap"] for v in (pod_of(workload) or {}).get("volumes", []) if "configMap" in v]
+        assert {ref["name"] for ref in references if not ref.get("optional")} <= there
+
+
+@pytest.mark.parametrize(("name", "titled"), WORKLOADS)
+def test_what_is_mounted_is_a_volume_of_the_pod(name: str, titled: str) -> None:
+    workload = manifest(name, titled)
+    volumes = {volume["name"] for volume in (pod_of(workload) or {}).get("volumes", [])}
+    mounted = {mount["name"] for container in containers_of(workload) for mount in container.get("volumeMounts", [])}
+    assert mounted == volumes
 
 
 def known_names() -> set[str]:
@@ -216,23 +315,28 @@ def addresses() -> set[str]:
     return {name for path in DEFINITIONS.glob("*.yaml") for name in re.findall(r"\$\{(\w+)", path.read_text())}
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_every_variable_is_a_setting_that_exists(name: str) -> None:
-    variables = environment_of(WORKLOADS[name])
-    # POD_IP is there for the others to be made of.
-    assert {variable["name"] for variable in variables} - {"POD_IP"} <= known_names()
-    defined: set[str] = set()
-    for variable in variables:
-        assert set(re.findall(r"\$\((\w+)\)", variable.get("value", ""))) <= defined, variable
-        defined.add(variable["name"])
+@pytest.mark.parametrize(("name", "titled"), WORKLOADS)
+def test_every_variable_is_a_setting_that_exists(name: str, titled: str) -> None:
+    for container in containers_of(manifest(name, titled)):
+        variables = container.get("env", [])
+        if not str(container.get("command", [""])[0]).startswith("baton"):
+            continue
+        # POD_IP is there for the others to be made of; the sidecar has two options of its own.
+        own = {"POD_NAME", "POD_NAMESPACE"} if container["name"] == "leader-label" else {"POD_IP"}
+        assert {variable["name"] for variable in variables} - own <= known_names()
+        defined: set[str] = set()
+        for variable in variables:
+            assert set(re.findall(r"\$\((\w+)\)", variable.get("value", ""))) <= defined, variable
+            defined.add(variable["name"])
 
 
-def test_settings_file_holds_settings_that_fit_together() -> None:
-    lines = (KUBERNETES / "orchestrator" / "settings.env").read_text().splitlines()
-    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+@pytest.mark.parametrize("name", SETS)
+def test_settings_are_settings_that_fit_together(name: str) -> None:
+    (config,) = (c for c in of_kind(manifest_set(name), "ConfigMap") if c["metadata"]["name"] == "baton-settings")
+    given = config["data"]
     assert set(given) <= known_names()
-    assert not [name for name in given if re.search(r"DSN|PASSWORD", name)]
-    Settings.model_validate({name.removeprefix("BATON_").lower(): value for name, value in given.items()})
+    assert not [key for key in given if re.search(r"DSN|PASSWORD", key)]
+    Settings.model_validate({key.removeprefix("BATON_").lower(): value for key, value in given.items()})
 
 
 def test_the_sample_shop_has_every_address_that_its_definitions_ask_for() -> None:
@@ -240,9 +344,6 @@ def test_the_sample_shop_has_every_address_that_its_definitions_ask_for() -> Non
     (generator,) = document["configMapGenerator"]
     given = dict(literal.split("=", 1) for literal in generator["literals"])
     assert set(given) == addresses()
-    ports = {
-        manifest["metadata"]["name"]: manifest["spec"]["ports"][0]["port"]
-        for name, manifest in MANIFESTS.items()
-        if name.startswith("participants/") and manifest["kind"] == "Service"
-    }
+    participants = [m for path in sorted((KUBERNETES / "participants").glob("*.yaml")) for m in manifests_in(path)]
+    ports = {m["metadata"]["name"]: m["spec"]["ports"][0]["port"] for m in of_kind(participants, "Service")}
     assert {f"{name}:{port}" for name, port in ports.items()} == set(given.values())

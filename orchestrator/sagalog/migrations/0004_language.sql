@@ -16,6 +16,8 @@ CREATE INDEX saga_due ON baton.saga (shard, next_run_at, id)
 -- Answers, approvals and orders for sagas, stored by any replica and heeded by the leader, in the order of their ids.
 CREATE TABLE baton.signal (
     id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- Made by whoever stores it, so that storing it again after a lost connection finds it there.
+    key      uuid NOT NULL UNIQUE,
     saga_id  uuid NOT NULL,
     shard    integer NOT NULL,
     verb     text NOT NULL,

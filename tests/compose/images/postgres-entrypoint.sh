@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Does what the official image's entrypoint does with POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, PGDATA and
+# Does what the official image's entrypoint does with POSTGRES_USER, POSTGRES_PASSWORD_FILE, POSTGRES_DB, PGDATA and
 # /docker-entrypoint-initdb.d/*.sql, the first time; then becomes the server.
 set -euo pipefail
 
 if [[ $(id -u) == 0 ]]; then
+    # Only root may read it.
+    POSTGRES_PASSWORD="$(< "$POSTGRES_PASSWORD_FILE")"
+    export POSTGRES_PASSWORD
     mkdir -p "$PGDATA"
     chown postgres:postgres "$PGDATA"
     chmod 700 "$PGDATA"

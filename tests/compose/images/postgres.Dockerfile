@@ -1,4 +1,4 @@
-# As much of Docker's official postgres:15 as docker-compose.yml uses.
+# As much of Docker's official postgres image as docker-compose.yml uses.
 FROM baton-trial/debian:bookworm
 RUN mkdir -p /etc/postgresql-common && echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf \
     && apt-get update -q && apt-get install -q -y --no-install-recommends postgresql-15 && rm -rf /var/lib/apt/lists/* \

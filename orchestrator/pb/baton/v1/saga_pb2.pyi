@@ -28,7 +28,7 @@ SAGA_STATE_COMPENSATED: SagaState
 SAGA_STATE_FAILED: SagaState
 
 class StartSagaRequest(_message.Message):
-    __slots__ = ("definition", "version", "input_json", "labels", "request_id", "wait")
+    __slots__ = ("definition", "version", "input_json", "labels", "request_id", "wait", "start_at")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -42,13 +42,15 @@ class StartSagaRequest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
+    START_AT_FIELD_NUMBER: _ClassVar[int]
     definition: str
     version: int
     input_json: str
     labels: _containers.ScalarMap[str, str]
     request_id: str
     wait: bool
-    def __init__(self, definition: _Optional[str] = ..., version: _Optional[int] = ..., input_json: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., wait: _Optional[bool] = ...) -> None: ...
+    start_at: _timestamp_pb2.Timestamp
+    def __init__(self, definition: _Optional[str] = ..., version: _Optional[int] = ..., input_json: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ..., wait: _Optional[bool] = ..., start_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class StartSagaResponse(_message.Message):
     __slots__ = ("saga", "existing")
@@ -247,12 +249,14 @@ class ApplyDefinitionRequest(_message.Message):
     def __init__(self, yaml: _Optional[str] = ..., file_name: _Optional[str] = ..., descriptor_set: _Optional[bytes] = ...) -> None: ...
 
 class ApplyDefinitionResponse(_message.Message):
-    __slots__ = ("definition", "existing")
+    __slots__ = ("definition", "existing", "warnings")
     DEFINITION_FIELD_NUMBER: _ClassVar[int]
     EXISTING_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     definition: Definition
     existing: bool
-    def __init__(self, definition: _Optional[_Union[Definition, _Mapping]] = ..., existing: _Optional[bool] = ...) -> None: ...
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, definition: _Optional[_Union[Definition, _Mapping]] = ..., existing: _Optional[bool] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Definition(_message.Message):
     __slots__ = ("name", "version", "yaml", "content_hash", "created_at")

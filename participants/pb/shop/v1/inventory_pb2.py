@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17shop/v1/inventory.proto\x12\x07shop.v1\",\n\x04Line\x12\x12\n\nstock_code\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"@\n\x0eReserveRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x1c\n\x05lines\x18\x02 \x03(\x0b\x32\r.shop.v1.Line\";\n\x0fReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\x03\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"\"\n\x0eReleaseRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"#\n\x0fReleaseResponse\x12\x10\n\x08quantity\x18\x01 \x01(\x03\"A\n\x0eRestockRequest\x12\x11\n\treturn_id\x18\x01 \x01(\t\x12\x1c\n\x05lines\x18\x02 \x03(\x0b\x32\r.shop.v1.Line\"7\n\x0fRestockResponse\x12\x12\n\nrestock_id\x18\x01 \x01(\x03\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"\'\n\x12UndoRestockRequest\x12\x11\n\treturn_id\x18\x01 \x01(\t\"\'\n\x13UndoRestockResponse\x12\x10\n\x08quantity\x18\x01 \x01(\x03\"7\n\x0fSetStockRequest\x12\x12\n\nstock_code\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"+\n\x10SetStockResponse\x12\x17\n\x0fquantity_before\x18\x01 \x01(\x03\"%\n\x0fGetStockRequest\x12\x12\n\nstock_code\x18\x01 \x01(\t\"K\n\x10GetStockResponse\x12\x12\n\nstock_code\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x03\x12\x10\n\x08reserved\x18\x03 \x01(\x03\"\x18\n\x16InventoryTotalsRequest\"Z\n\x0fInventoryTotals\x12\x0f\n\x07initial\x18\x01 \x01(\x03\x12\x10\n\x08reserved\x18\x02 \x01(\x03\x12\x11\n\trestocked\x18\x03 \x01(\x03\x12\x11\n\tavailable\x18\x04 \x01(\x03\x32\xe0\x03\n\x10InventoryService\x12<\n\x07Reserve\x12\x17.shop.v1.ReserveRequest\x1a\x18.shop.v1.ReserveResponse\x12<\n\x07Release\x12\x17.shop.v1.ReleaseRequest\x1a\x18.shop.v1.ReleaseResponse\x12<\n\x07Restock\x12\x17.shop.v1.RestockRequest\x1a\x18.shop.v1.RestockResponse\x12H\n\x0bUndoRestock\x12\x1b.shop.v1.UndoRestockRequest\x1a\x1c.shop.v1.UndoRestockResponse\x12?\n\x08SetStock\x12\x18.shop.v1.SetStockRequest\x1a\x19.shop.v1.SetStockResponse\x12?\n\x08GetStock\x12\x18.shop.v1.GetStockRequest\x1a\x19.shop.v1.GetStockResponse\x12\x46\n\tGetTotals\x12\x1f.shop.v1.InventoryTotalsRequest\x1a\x18.shop.v1.InventoryTotalsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17shop/v1/inventory.proto\x12\x07shop.v1\",\n\x04Line\x12\x12\n\nstock_code\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"@\n\x0eReserveRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x1c\n\x05lines\x18\x02 \x03(\x0b\x32\r.shop.v1.Line\";\n\x0fReserveResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\x03\x12\x10\n\x08quantity\x18\x02 \x01(\x03\")\n\x15GetReservationRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\"\n\x0eReleaseRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"#\n\x0fReleaseResponse\x12\x10\n\x08quantity\x18\x01 \x01(\x03\"A\n\x0eRestockRequest\x12\x11\n\treturn_id\x18\x01 \x01(\t\x12\x1c\n\x05lines\x18\x02 \x03(\x0b\x32\r.shop.v1.Line\"7\n\x0fRestockResponse\x12\x12\n\nrestock_id\x18\x01 \x01(\x03\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"\'\n\x12UndoRestockRequest\x12\x11\n\treturn_id\x18\x01 \x01(\t\"\'\n\x13UndoRestockResponse\x12\x10\n\x08quantity\x18\x01 \x01(\x03\"7\n\x0fSetStockRequest\x12\x12\n\nstock_code\x18\x01 \x01(\t\x12\x10\n\x08quantity\x18\x02 \x01(\x03\"+\n\x10SetStockResponse\x12\x17\n\x0fquantity_before\x18\x01 \x01(\x03\"%\n\x0fGetStockRequest\x12\x12\n\nstock_code\x18\x01 \x01(\t\"K\n\x10GetStockResponse\x12\x12\n\nstock_code\x18\x01 \x01(\t\x12\x11\n\tavailable\x18\x02 \x01(\x03\x12\x10\n\x08reserved\x18\x03 \x01(\x03\"\x18\n\x16InventoryTotalsRequest\"Z\n\x0fInventoryTotals\x12\x0f\n\x07initial\x18\x01 \x01(\x03\x12\x10\n\x08reserved\x18\x02 \x01(\x03\x12\x11\n\trestocked\x18\x03 \x01(\x03\x12\x11\n\tavailable\x18\x04 \x01(\x03\x32\xac\x04\n\x10InventoryService\x12<\n\x07Reserve\x12\x17.shop.v1.ReserveRequest\x1a\x18.shop.v1.ReserveResponse\x12<\n\x07Release\x12\x17.shop.v1.ReleaseRequest\x1a\x18.shop.v1.ReleaseResponse\x12<\n\x07Restock\x12\x17.shop.v1.RestockRequest\x1a\x18.shop.v1.RestockResponse\x12H\n\x0bUndoRestock\x12\x1b.shop.v1.UndoRestockRequest\x1a\x1c.shop.v1.UndoRestockResponse\x12J\n\x0eGetReservation\x12\x1e.shop.v1.GetReservationRequest\x1a\x18.shop.v1.ReserveResponse\x12?\n\x08SetStock\x12\x18.shop.v1.SetStockRequest\x1a\x19.shop.v1.SetStockResponse\x12?\n\x08GetStock\x12\x18.shop.v1.GetStockRequest\x1a\x19.shop.v1.GetStockResponse\x12\x46\n\tGetTotals\x12\x1f.shop.v1.InventoryTotalsRequest\x1a\x18.shop.v1.InventoryTotalsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,30 +37,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVEREQUEST']._serialized_end=146
   _globals['_RESERVERESPONSE']._serialized_start=148
   _globals['_RESERVERESPONSE']._serialized_end=207
-  _globals['_RELEASEREQUEST']._serialized_start=209
-  _globals['_RELEASEREQUEST']._serialized_end=243
-  _globals['_RELEASERESPONSE']._serialized_start=245
-  _globals['_RELEASERESPONSE']._serialized_end=280
-  _globals['_RESTOCKREQUEST']._serialized_start=282
-  _globals['_RESTOCKREQUEST']._serialized_end=347
-  _globals['_RESTOCKRESPONSE']._serialized_start=349
-  _globals['_RESTOCKRESPONSE']._serialized_end=404
-  _globals['_UNDORESTOCKREQUEST']._serialized_start=406
-  _globals['_UNDORESTOCKREQUEST']._serialized_end=445
-  _globals['_UNDORESTOCKRESPONSE']._serialized_start=447
-  _globals['_UNDORESTOCKRESPONSE']._serialized_end=486
-  _globals['_SETSTOCKREQUEST']._serialized_start=488
-  _globals['_SETSTOCKREQUEST']._serialized_end=543
-  _globals['_SETSTOCKRESPONSE']._serialized_start=545
-  _globals['_SETSTOCKRESPONSE']._serialized_end=588
-  _globals['_GETSTOCKREQUEST']._serialized_start=590
-  _globals['_GETSTOCKREQUEST']._serialized_end=627
-  _globals['_GETSTOCKRESPONSE']._serialized_start=629
-  _globals['_GETSTOCKRESPONSE']._serialized_end=704
-  _globals['_INVENTORYTOTALSREQUEST']._serialized_start=706
-  _globals['_INVENTORYTOTALSREQUEST']._serialized_end=730
-  _globals['_INVENTORYTOTALS']._serialized_start=732
-  _globals['_INVENTORYTOTALS']._serialized_end=822
-  _globals['_INVENTORYSERVICE']._serialized_start=825
-  _globals['_INVENTORYSERVICE']._serialized_end=1305
+  _globals['_GETRESERVATIONREQUEST']._serialized_start=209
+  _globals['_GETRESERVATIONREQUEST']._serialized_end=250
+  _globals['_RELEASEREQUEST']._serialized_start=252
+  _globals['_RELEASEREQUEST']._serialized_end=286
+  _globals['_RELEASERESPONSE']._serialized_start=288
+  _globals['_RELEASERESPONSE']._serialized_end=323
+  _globals['_RESTOCKREQUEST']._serialized_start=325
+  _globals['_RESTOCKREQUEST']._serialized_end=390
+  _globals['_RESTOCKRESPONSE']._serialized_start=392
+  _globals['_RESTOCKRESPONSE']._serialized_end=447
+  _globals['_UNDORESTOCKREQUEST']._serialized_start=449
+  _globals['_UNDORESTOCKREQUEST']._serialized_end=488
+  _globals['_UNDORESTOCKRESPONSE']._serialized_start=490
+  _globals['_UNDORESTOCKRESPONSE']._serialized_end=529
+  _globals['_SETSTOCKREQUEST']._serialized_start=531
+  _globals['_SETSTOCKREQUEST']._serialized_end=586
+  _globals['_SETSTOCKRESPONSE']._serialized_start=588
+  _globals['_SETSTOCKRESPONSE']._serialized_end=631
+  _globals['_GETSTOCKREQUEST']._serialized_start=633
+  _globals['_GETSTOCKREQUEST']._serialized_end=670
+  _globals['_GETSTOCKRESPONSE']._serialized_start=672
+  _globals['_GETSTOCKRESPONSE']._serialized_end=747
+  _globals['_INVENTORYTOTALSREQUEST']._serialized_start=749
+  _globals['_INVENTORYTOTALSREQUEST']._serialized_end=773
+  _globals['_INVENTORYTOTALS']._serialized_start=775
+  _globals['_INVENTORYTOTALS']._serialized_end=865
+  _globals['_INVENTORYSERVICE']._serialized_start=868
+  _globals['_INVENTORYSERVICE']._serialized_end=1424
 # @@protoc_insertion_point(module_scope)

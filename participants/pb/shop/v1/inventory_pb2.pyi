@@ -30,6 +30,12 @@ class ReserveResponse(_message.Message):
     quantity: int
     def __init__(self, reservation_id: _Optional[int] = ..., quantity: _Optional[int] = ...) -> None: ...
 
+class GetReservationRequest(_message.Message):
+    __slots__ = ("order_id",)
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    order_id: str
+    def __init__(self, order_id: _Optional[str] = ...) -> None: ...
+
 class ReleaseRequest(_message.Message):
     __slots__ = ("order_id",)
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]

@@ -54,6 +54,11 @@ class InventoryServiceStub:
                 request_serializer=shop_dot_v1_dot_inventory__pb2.UndoRestockRequest.SerializeToString,
                 response_deserializer=shop_dot_v1_dot_inventory__pb2.UndoRestockResponse.FromString,
                 _registered_method=True)
+        self.GetReservation = channel.unary_unary(
+                '/shop.v1.InventoryService/GetReservation',
+                request_serializer=shop_dot_v1_dot_inventory__pb2.GetReservationRequest.SerializeToString,
+                response_deserializer=shop_dot_v1_dot_inventory__pb2.ReserveResponse.FromString,
+                _registered_method=True)
         self.SetStock = channel.unary_unary(
                 '/shop.v1.InventoryService/SetStock',
                 request_serializer=shop_dot_v1_dot_inventory__pb2.SetStockRequest.SerializeToString,
@@ -103,6 +108,14 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReservation(self, request, context):
+        """The status method of Reserve: within a saga, whether the step's reservation was made (OK) or never will be
+        (NOT_FOUND). Outside of any saga, the reservation that the order holds; NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetStock(self, request, context):
         """Plain calls, outside of any saga.
         """
@@ -144,6 +157,11 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.UndoRestock,
                     request_deserializer=shop_dot_v1_dot_inventory__pb2.UndoRestockRequest.FromString,
                     response_serializer=shop_dot_v1_dot_inventory__pb2.UndoRestockResponse.SerializeToString,
+            ),
+            'GetReservation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReservation,
+                    request_deserializer=shop_dot_v1_dot_inventory__pb2.GetReservationRequest.FromString,
+                    response_serializer=shop_dot_v1_dot_inventory__pb2.ReserveResponse.SerializeToString,
             ),
             'SetStock': grpc.unary_unary_rpc_method_handler(
                     servicer.SetStock,
@@ -269,6 +287,33 @@ class InventoryService:
             '/shop.v1.InventoryService/UndoRestock',
             shop_dot_v1_dot_inventory__pb2.UndoRestockRequest.SerializeToString,
             shop_dot_v1_dot_inventory__pb2.UndoRestockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReservation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shop.v1.InventoryService/GetReservation',
+            shop_dot_v1_dot_inventory__pb2.GetReservationRequest.SerializeToString,
+            shop_dot_v1_dot_inventory__pb2.ReserveResponse.FromString,
             options,
             channel_credentials,
             insecure,

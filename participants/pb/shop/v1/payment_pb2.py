@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15shop/v1/payment.proto\x12\x07shop.v1\"F\n\rChargeRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"4\n\x0e\x43hargeResponse\x12\x12\n\npayment_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"F\n\rRefundRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"3\n\x0eRefundResponse\x12\x11\n\trefund_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"#\n\x0fRechargeRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\"\n\x10RechargeResponse\x12\x0e\n\x06\x61mount\x18\x01 \x01(\t\"G\n\x0eSetCardRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63lined\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x11\n\x0fSetCardResponse\"(\n\x11GetBalanceRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"%\n\x12GetBalanceResponse\x12\x0f\n\x07\x62\x61lance\x18\x01 \x01(\t\"\x16\n\x14PaymentTotalsRequest\"C\n\rPaymentTotals\x12\x0f\n\x07\x63harged\x18\x01 \x01(\t\x12\x10\n\x08refunded\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x03 \x01(\t2\x90\x03\n\x0ePaymentService\x12\x39\n\x06\x43harge\x12\x16.shop.v1.ChargeRequest\x1a\x17.shop.v1.ChargeResponse\x12\x39\n\x06Refund\x12\x16.shop.v1.RefundRequest\x1a\x17.shop.v1.RefundResponse\x12?\n\x08Recharge\x12\x18.shop.v1.RechargeRequest\x1a\x19.shop.v1.RechargeResponse\x12<\n\x07SetCard\x12\x17.shop.v1.SetCardRequest\x1a\x18.shop.v1.SetCardResponse\x12\x45\n\nGetBalance\x12\x1a.shop.v1.GetBalanceRequest\x1a\x1b.shop.v1.GetBalanceResponse\x12\x42\n\tGetTotals\x12\x1d.shop.v1.PaymentTotalsRequest\x1a\x16.shop.v1.PaymentTotalsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15shop/v1/payment.proto\x12\x07shop.v1\"F\n\rChargeRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"4\n\x0e\x43hargeResponse\x12\x12\n\npayment_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"$\n\x10GetChargeRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"F\n\rRefundRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\t\"3\n\x0eRefundResponse\x12\x11\n\trefund_id\x18\x01 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x02 \x01(\t\"#\n\x0fRechargeRequest\x12\x10\n\x08order_id\x18\x01 \x01(\t\"\"\n\x10RechargeResponse\x12\x0e\n\x06\x61mount\x18\x01 \x01(\t\"G\n\x0eSetCardRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x10\n\x08\x64\x65\x63lined\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x11\n\x0fSetCardResponse\"(\n\x11GetBalanceRequest\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\"%\n\x12GetBalanceResponse\x12\x0f\n\x07\x62\x61lance\x18\x01 \x01(\t\"\x16\n\x14PaymentTotalsRequest\"C\n\rPaymentTotals\x12\x0f\n\x07\x63harged\x18\x01 \x01(\t\x12\x10\n\x08refunded\x18\x02 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x03 \x01(\t2\xd1\x03\n\x0ePaymentService\x12\x39\n\x06\x43harge\x12\x16.shop.v1.ChargeRequest\x1a\x17.shop.v1.ChargeResponse\x12\x39\n\x06Refund\x12\x16.shop.v1.RefundRequest\x1a\x17.shop.v1.RefundResponse\x12?\n\x08Recharge\x12\x18.shop.v1.RechargeRequest\x1a\x19.shop.v1.RechargeResponse\x12?\n\tGetCharge\x12\x19.shop.v1.GetChargeRequest\x1a\x17.shop.v1.ChargeResponse\x12<\n\x07SetCard\x12\x17.shop.v1.SetCardRequest\x1a\x18.shop.v1.SetCardResponse\x12\x45\n\nGetBalance\x12\x1a.shop.v1.GetBalanceRequest\x1a\x1b.shop.v1.GetBalanceResponse\x12\x42\n\tGetTotals\x12\x1d.shop.v1.PaymentTotalsRequest\x1a\x16.shop.v1.PaymentTotalsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,26 +35,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHARGEREQUEST']._serialized_end=104
   _globals['_CHARGERESPONSE']._serialized_start=106
   _globals['_CHARGERESPONSE']._serialized_end=158
-  _globals['_REFUNDREQUEST']._serialized_start=160
-  _globals['_REFUNDREQUEST']._serialized_end=230
-  _globals['_REFUNDRESPONSE']._serialized_start=232
-  _globals['_REFUNDRESPONSE']._serialized_end=283
-  _globals['_RECHARGEREQUEST']._serialized_start=285
-  _globals['_RECHARGEREQUEST']._serialized_end=320
-  _globals['_RECHARGERESPONSE']._serialized_start=322
-  _globals['_RECHARGERESPONSE']._serialized_end=356
-  _globals['_SETCARDREQUEST']._serialized_start=358
-  _globals['_SETCARDREQUEST']._serialized_end=429
-  _globals['_SETCARDRESPONSE']._serialized_start=431
-  _globals['_SETCARDRESPONSE']._serialized_end=448
-  _globals['_GETBALANCEREQUEST']._serialized_start=450
-  _globals['_GETBALANCEREQUEST']._serialized_end=490
-  _globals['_GETBALANCERESPONSE']._serialized_start=492
-  _globals['_GETBALANCERESPONSE']._serialized_end=529
-  _globals['_PAYMENTTOTALSREQUEST']._serialized_start=531
-  _globals['_PAYMENTTOTALSREQUEST']._serialized_end=553
-  _globals['_PAYMENTTOTALS']._serialized_start=555
-  _globals['_PAYMENTTOTALS']._serialized_end=622
-  _globals['_PAYMENTSERVICE']._serialized_start=625
-  _globals['_PAYMENTSERVICE']._serialized_end=1025
+  _globals['_GETCHARGEREQUEST']._serialized_start=160
+  _globals['_GETCHARGEREQUEST']._serialized_end=196
+  _globals['_REFUNDREQUEST']._serialized_start=198
+  _globals['_REFUNDREQUEST']._serialized_end=268
+  _globals['_REFUNDRESPONSE']._serialized_start=270
+  _globals['_REFUNDRESPONSE']._serialized_end=321
+  _globals['_RECHARGEREQUEST']._serialized_start=323
+  _globals['_RECHARGEREQUEST']._serialized_end=358
+  _globals['_RECHARGERESPONSE']._serialized_start=360
+  _globals['_RECHARGERESPONSE']._serialized_end=394
+  _globals['_SETCARDREQUEST']._serialized_start=396
+  _globals['_SETCARDREQUEST']._serialized_end=467
+  _globals['_SETCARDRESPONSE']._serialized_start=469
+  _globals['_SETCARDRESPONSE']._serialized_end=486
+  _globals['_GETBALANCEREQUEST']._serialized_start=488
+  _globals['_GETBALANCEREQUEST']._serialized_end=528
+  _globals['_GETBALANCERESPONSE']._serialized_start=530
+  _globals['_GETBALANCERESPONSE']._serialized_end=567
+  _globals['_PAYMENTTOTALSREQUEST']._serialized_start=569
+  _globals['_PAYMENTTOTALSREQUEST']._serialized_end=591
+  _globals['_PAYMENTTOTALS']._serialized_start=593
+  _globals['_PAYMENTTOTALS']._serialized_end=660
+  _globals['_PAYMENTSERVICE']._serialized_start=663
+  _globals['_PAYMENTSERVICE']._serialized_end=1128
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,12 @@ class ChargeResponse(_message.Message):
     amount: str
     def __init__(self, payment_id: _Optional[int] = ..., amount: _Optional[str] = ...) -> None: ...
 
+class GetChargeRequest(_message.Message):
+    __slots__ = ("order_id",)
+    ORDER_ID_FIELD_NUMBER: _ClassVar[int]
+    order_id: str
+    def __init__(self, order_id: _Optional[str] = ...) -> None: ...
+
 class RefundRequest(_message.Message):
     __slots__ = ("order_id", "customer_id", "amount")
     ORDER_ID_FIELD_NUMBER: _ClassVar[int]

@@ -49,6 +49,11 @@ class PaymentServiceStub:
                 request_serializer=shop_dot_v1_dot_payment__pb2.RechargeRequest.SerializeToString,
                 response_deserializer=shop_dot_v1_dot_payment__pb2.RechargeResponse.FromString,
                 _registered_method=True)
+        self.GetCharge = channel.unary_unary(
+                '/shop.v1.PaymentService/GetCharge',
+                request_serializer=shop_dot_v1_dot_payment__pb2.GetChargeRequest.SerializeToString,
+                response_deserializer=shop_dot_v1_dot_payment__pb2.ChargeResponse.FromString,
+                _registered_method=True)
         self.SetCard = channel.unary_unary(
                 '/shop.v1.PaymentService/SetCard',
                 request_serializer=shop_dot_v1_dot_payment__pb2.SetCardRequest.SerializeToString,
@@ -92,6 +97,14 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCharge(self, request, context):
+        """The status method of Charge: within a saga, whether the step's charge was made (OK) or never will be (NOT_FOUND).
+        Outside of any saga, the charge of the order that is not refunded; NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetCard(self, request, context):
         """Plain calls, outside of any saga.
         """
@@ -128,6 +141,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.Recharge,
                     request_deserializer=shop_dot_v1_dot_payment__pb2.RechargeRequest.FromString,
                     response_serializer=shop_dot_v1_dot_payment__pb2.RechargeResponse.SerializeToString,
+            ),
+            'GetCharge': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCharge,
+                    request_deserializer=shop_dot_v1_dot_payment__pb2.GetChargeRequest.FromString,
+                    response_serializer=shop_dot_v1_dot_payment__pb2.ChargeResponse.SerializeToString,
             ),
             'SetCard': grpc.unary_unary_rpc_method_handler(
                     servicer.SetCard,
@@ -226,6 +244,33 @@ class PaymentService:
             '/shop.v1.PaymentService/Recharge',
             shop_dot_v1_dot_payment__pb2.RechargeRequest.SerializeToString,
             shop_dot_v1_dot_payment__pb2.RechargeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCharge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shop.v1.PaymentService/GetCharge',
+            shop_dot_v1_dot_payment__pb2.GetChargeRequest.SerializeToString,
+            shop_dot_v1_dot_payment__pb2.ChargeResponse.FromString,
             options,
             channel_credentials,
             insecure,

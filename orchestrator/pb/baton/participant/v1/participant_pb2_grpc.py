@@ -39,6 +39,16 @@ class ParticipantServiceStub:
                 request_serializer=baton_dot_participant_dot_v1_dot_participant__pb2.CallBatch.SerializeToString,
                 response_deserializer=baton_dot_participant_dot_v1_dot_participant__pb2.ReplyBatch.FromString,
                 _registered_method=True)
+        self.Status = channel.unary_unary(
+                '/baton.participant.v1.ParticipantService/Status',
+                request_serializer=baton_dot_participant_dot_v1_dot_participant__pb2.StatusRequest.SerializeToString,
+                response_deserializer=baton_dot_participant_dot_v1_dot_participant__pb2.StatusResponse.FromString,
+                _registered_method=True)
+        self.Purge = channel.unary_unary(
+                '/baton.participant.v1.ParticipantService/Purge',
+                request_serializer=baton_dot_participant_dot_v1_dot_participant__pb2.PurgeRequest.SerializeToString,
+                response_deserializer=baton_dot_participant_dot_v1_dot_participant__pb2.PurgeResponse.FromString,
+                _registered_method=True)
 
 
 class ParticipantServiceServicer:
@@ -52,6 +62,23 @@ class ParticipantServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Status(self, request, context):
+        """What has become of an action. Asking settles it: an action that was never seen is refused from then on.
+        ABORTED while the action is under way, or when a later leader has called; FAILED_PRECONDITION behind the watermark.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Purge(self, request, context):
+        """Lets the participant forget sagas that are over: from then on it refuses every call of a saga whose id is lower
+        (FAILED_PRECONDITION), and it deletes what its barrier holds of them. It deletes some rows at a time and is asked
+        again until it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ParticipantServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +86,16 @@ def add_ParticipantServiceServicer_to_server(servicer, server):
                     servicer.Exchange,
                     request_deserializer=baton_dot_participant_dot_v1_dot_participant__pb2.CallBatch.FromString,
                     response_serializer=baton_dot_participant_dot_v1_dot_participant__pb2.ReplyBatch.SerializeToString,
+            ),
+            'Status': grpc.unary_unary_rpc_method_handler(
+                    servicer.Status,
+                    request_deserializer=baton_dot_participant_dot_v1_dot_participant__pb2.StatusRequest.FromString,
+                    response_serializer=baton_dot_participant_dot_v1_dot_participant__pb2.StatusResponse.SerializeToString,
+            ),
+            'Purge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Purge,
+                    request_deserializer=baton_dot_participant_dot_v1_dot_participant__pb2.PurgeRequest.FromString,
+                    response_serializer=baton_dot_participant_dot_v1_dot_participant__pb2.PurgeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +125,60 @@ class ParticipantService:
             '/baton.participant.v1.ParticipantService/Exchange',
             baton_dot_participant_dot_v1_dot_participant__pb2.CallBatch.SerializeToString,
             baton_dot_participant_dot_v1_dot_participant__pb2.ReplyBatch.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Status(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baton.participant.v1.ParticipantService/Status',
+            baton_dot_participant_dot_v1_dot_participant__pb2.StatusRequest.SerializeToString,
+            baton_dot_participant_dot_v1_dot_participant__pb2.StatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Purge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baton.participant.v1.ParticipantService/Purge',
+            baton_dot_participant_dot_v1_dot_participant__pb2.PurgeRequest.SerializeToString,
+            baton_dot_participant_dot_v1_dot_participant__pb2.PurgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

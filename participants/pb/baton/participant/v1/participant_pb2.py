@@ -24,23 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&baton/participant/v1/participant.proto\x12\x14\x62\x61ton.participant.v1\"6\n\tCallBatch\x12)\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1a.baton.participant.v1.Call\"\xd8\x01\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x0f\n\x07saga_id\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\t\x12,\n\x04kind\x18\x06 \x01(\x0e\x32\x1e.baton.participant.v1.CallKind\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12\r\n\x05\x65poch\x18\x08 \x01(\x03\x12\x12\n\ntimeout_ms\x18\t \x01(\x03\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\r\n\x05shard\x18\x0b \x01(\x05\":\n\nReplyBatch\x12,\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.baton.participant.v1.Reply\"D\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08response\x18\x04 \x01(\x0c*W\n\x08\x43\x61llKind\x12\x19\n\x15\x43\x41LL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LL_KIND_ACTION\x10\x01\x12\x1a\n\x16\x43\x41LL_KIND_COMPENSATION\x10\x02\x32g\n\x12ParticipantService\x12Q\n\x08\x45xchange\x12\x1f.baton.participant.v1.CallBatch\x1a .baton.participant.v1.ReplyBatch(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&baton/participant/v1/participant.proto\x12\x14\x62\x61ton.participant.v1\"6\n\tCallBatch\x12)\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1a.baton.participant.v1.Call\"\xee\x01\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x0f\n\x07saga_id\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\t\x12,\n\x04kind\x18\x06 \x01(\x0e\x32\x1e.baton.participant.v1.CallKind\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\x05\x12\r\n\x05\x65poch\x18\x08 \x01(\x03\x12\x12\n\ntimeout_ms\x18\t \x01(\x03\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\r\n\x05shard\x18\x0b \x01(\x05\x12\x14\n\x0c\x61nswer_token\x18\x0c \x01(\t\":\n\nReplyBatch\x12,\n\x07replies\x18\x01 \x03(\x0b\x32\x1b.baton.participant.v1.Reply\"V\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08response\x18\x04 \x01(\x0c\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x05 \x01(\x08\"L\n\rStatusRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\r\n\x05shard\x18\x04 \x01(\x05\"s\n\x0eStatusResponse\x12\x30\n\x05state\x18\x01 \x01(\x0e\x32!.baton.participant.v1.ActionState\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08response\x18\x04 \x01(\x0c\"D\n\x0cPurgeRequest\x12\x16\n\x0e\x62\x65\x66ore_saga_id\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\x05\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\".\n\rPurgeResponse\x12\x0f\n\x07removed\x18\x01 \x01(\x03\x12\x0c\n\x04\x64one\x18\x02 \x01(\x08*W\n\x08\x43\x61llKind\x12\x19\n\x15\x43\x41LL_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LL_KIND_ACTION\x10\x01\x12\x1a\n\x16\x43\x41LL_KIND_COMPENSATION\x10\x02*\x96\x01\n\x0b\x41\x63tionState\x12\x1c\n\x18\x41\x43TION_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x43TION_STATE_DONE\x10\x01\x12\x19\n\x15\x41\x43TION_STATE_NOT_DONE\x10\x02\x12\x19\n\x15\x41\x43TION_STATE_ACCEPTED\x10\x03\x12\x1c\n\x18\x41\x43TION_STATE_COMPENSATED\x10\x04\x32\x8e\x02\n\x12ParticipantService\x12Q\n\x08\x45xchange\x12\x1f.baton.participant.v1.CallBatch\x1a .baton.participant.v1.ReplyBatch(\x01\x30\x01\x12S\n\x06Status\x12#.baton.participant.v1.StatusRequest\x1a$.baton.participant.v1.StatusResponse\x12P\n\x05Purge\x12\".baton.participant.v1.PurgeRequest\x1a#.baton.participant.v1.PurgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.participant.v1.participant_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CALLKIND']._serialized_start=469
-  _globals['_CALLKIND']._serialized_end=556
+  _globals['_CALLKIND']._serialized_start=822
+  _globals['_CALLKIND']._serialized_end=909
+  _globals['_ACTIONSTATE']._serialized_start=912
+  _globals['_ACTIONSTATE']._serialized_end=1062
   _globals['_CALLBATCH']._serialized_start=64
   _globals['_CALLBATCH']._serialized_end=118
   _globals['_CALL']._serialized_start=121
-  _globals['_CALL']._serialized_end=337
-  _globals['_REPLYBATCH']._serialized_start=339
-  _globals['_REPLYBATCH']._serialized_end=397
-  _globals['_REPLY']._serialized_start=399
-  _globals['_REPLY']._serialized_end=467
-  _globals['_PARTICIPANTSERVICE']._serialized_start=558
-  _globals['_PARTICIPANTSERVICE']._serialized_end=661
+  _globals['_CALL']._serialized_end=359
+  _globals['_REPLYBATCH']._serialized_start=361
+  _globals['_REPLYBATCH']._serialized_end=419
+  _globals['_REPLY']._serialized_start=421
+  _globals['_REPLY']._serialized_end=507
+  _globals['_STATUSREQUEST']._serialized_start=509
+  _globals['_STATUSREQUEST']._serialized_end=585
+  _globals['_STATUSRESPONSE']._serialized_start=587
+  _globals['_STATUSRESPONSE']._serialized_end=702
+  _globals['_PURGEREQUEST']._serialized_start=704
+  _globals['_PURGEREQUEST']._serialized_end=772
+  _globals['_PURGERESPONSE']._serialized_start=774
+  _globals['_PURGERESPONSE']._serialized_end=820
+  _globals['_PARTICIPANTSERVICE']._serialized_start=1065
+  _globals['_PARTICIPANTSERVICE']._serialized_end=1335
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,109 @@
+"""baton.v1.OperationService: what operators order, and what they look at before, on any replica."""
+
+from __future__ import annotations
+
+import orjson
+
+from orchestrator.api import checks, conversion
+from orchestrator.api.errors import Context, answered
+from orchestrator.api.port import SagaReader
+from orchestrator.api.signalling import SignalBox, Signalling, json_object, order
+from orchestrator.errors import WrongState
+from orchestrator.pb.baton.v1 import operations_pb2 as pb
+from orchestrator.pb.baton.v1 import operations_pb2_grpc
+from orchestrator.saga.model import SagaId, SagaState
+from orchestrator.saga.plan import plan_cancel, resolutions
+from orchestrator.saga.signals import Signal, Verb
+from orchestrator.sagalog.records import SagaFilter
+
+
+class OperationService(operations_pb2_grpc.OperationServiceServicer):
+    """Serves the API."""
+
+    def __init__(self, signalling: Signalling, box: SignalBox, reader: SagaReader) -> None:
+        self._signalling = signalling
+        self._box = box
+        self._reader = reader
+
+    @answered
+    async def PauseSaga(self, request: pb.SagaOrder, context: Context) -> pb.OrderAnswer:
+        """No step begins until the saga is resumed."""
+        return await self._order(request.saga_id, _whole(Verb.PAUSE, request), context)
+
+    @answered
+    async def ResumeSaga(self, request: pb.SagaOrder, context: Context) -> pb.OrderAnswer:
+        """The saga goes on."""
+        return await self._order(request.saga_id, _whole(Verb.RESUME, request), context)
+
+    @answered
+    async def RetrySaga(self, request: pb.StepOrder, context: Context) -> pb.OrderAnswer:
+        """The next attempt begins at once; a parked saga goes on."""
+        return await self._order(request.saga_id, _of_step(Verb.RETRY, request), context)
+
+    @answered
+    async def SkipStep(self, request: pb.StepOrder, context: Context) -> pb.OrderAnswer:
+        """The step is passed over."""
+        return await self._order(request.saga_id, _of_step(Verb.SKIP, request), context)
+
+    @answered
+    async def ResolveStep(self, request: pb.StepOrder, context: Context) -> pb.OrderAnswer:
+        """The step's compensation counts as done."""
+        return await self._order(request.saga_id, _of_step(Verb.RESOLVE, request), context)
+
+    @answered
+    async def ForceStep(self, request: pb.ForceOrder, context: Context) -> pb.OrderAnswer:
+        """The step's action counts as done."""
+        given = order(request.by, request.reason, Verb.FORCE, request.evidence)
+        signal = Signal(0, Verb.FORCE, request.step, json_object("result_json", request.result_json), order=given)
+        return await self._order(request.saga_id, signal, context)
+
+    @answered
+    async def ListParked(self, request: pb.ListParkedRequest, context: Context) -> pb.ListParkedResponse:
+        """The parked sagas."""
+        size = checks.page_size(request.page_size)
+        definition = checks.name("definition", request.definition) if request.definition else ""
+        count, oldest_age_s = await self._box.parked(definition)
+        found = await self._reader.find(SagaFilter((SagaState.FAILED.value,), definition), None, size)
+        sagas = []
+        for record in reversed(found):
+            parked_at = conversion.timestamp(record.finished_at)
+            may = await self._resolutions(record.id)
+            sagas.append(pb.ParkedSaga(saga=conversion.saga(record), parked_at=parked_at, resolutions=may))
+        return pb.ListParkedResponse(sagas=sagas, count=count, oldest_age_s=oldest_age_s)
+
+    @answered
+    async def PlanCancel(self, request: pb.PlanCancelRequest, context: Context) -> pb.PlanCancelResponse:
+        """What a cancellation would call."""
+        plan = plan_cancel(await self._signalling.folded(checks.saga_id(request.saga_id)))
+        calls = [
+            pb.PlannedCall(
+                step=call.step,
+                service=call.service,
+                method=call.method,
+                request_json="" if call.request is None else orjson.dumps(call.request).decode(),
+                unknown_because=call.because,
+            )
+            for call in plan.calls
+        ]
+        return pb.PlanCancelResponse(refusal=plan.refusal, calls=calls, left_alone=plan.left_alone)
+
+    async def _order(self, text: str, signal: Signal, context: Context) -> pb.OrderAnswer:
+        saga_id = checks.saga_id(text)
+        heeded = await self._signalling.tell(saga_id, signal, context.time_remaining())
+        return pb.OrderAnswer(heeded=heeded, saga=conversion.saga(await self._signalling.existing(saga_id)))
+
+    async def _resolutions(self, saga_id: SagaId) -> tuple[str, ...]:
+        try:
+            return resolutions(await self._signalling.folded(saga_id))
+        except WrongState:
+            return ()
+
+
+def _whole(verb: Verb, request: pb.SagaOrder) -> Signal:
+    return Signal(0, verb, order=order(request.by, request.reason, verb))
+
+
+def _of_step(verb: Verb, request: pb.StepOrder) -> Signal:
+    if not request.step and verb is not Verb.RETRY:
+        raise checks.rejected("step", "is missing")
+    return Signal(0, verb, request.step, order=order(request.by, request.reason, verb, request.evidence))

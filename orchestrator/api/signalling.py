@@ -1,0 +1,140 @@
+"""How an answer or an order reaches a saga: it is checked, stored, and waited for until the leader has heeded it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import orjson
+
+from orchestrator.api import checks
+from orchestrator.api.errors import UnknownName
+from orchestrator.api.port import Registry, SagaReader
+from orchestrator.driving.registry import Compiled
+from orchestrator.errors import CorruptLog, NotFound, WrongState
+from orchestrator.saga.events import Order
+from orchestrator.saga.machine import fold
+from orchestrator.saga.model import Json, Saga, SagaId, SagaState
+from orchestrator.saga.signals import NEEDS_EVIDENCE, REOPENING, Signal, Verb
+from orchestrator.sagalog.port import StoredSaga
+from orchestrator.sagalog.records import SagaRecord
+from orchestrator.sagalog.signal_box import Fate, WaitingStep
+
+# So long a caller waits for the leader to heed, at the most, in seconds; and how often it is looked for.
+_PATIENCE_S = 5.0
+_LOOK_FIRST_S = 0.01
+_LOOK_MOST_S = 0.2
+
+_WORDS_MAX = 1000
+_RESULT_BYTES_MAX = 1_000_000
+
+
+class SignalBox(Protocol):
+    """Stores signals and tells what became of them. All methods raise LogUnavailable."""
+
+    async def post(self, saga_id: SagaId, signal: Signal) -> int:
+        """Store a signal. Raises NotFound, AlreadyTold."""
+
+    async def fate(self, number: int) -> Fate:
+        """What became of a signal."""
+
+    async def stored(self, saga_id: SagaId) -> StoredSaga | None:
+        """A saga as a leader reads it."""
+
+    async def waiting(self, definitions: list[str], limit: int) -> list[WaitingStep]:
+        """Steps that wait, the longest first."""
+
+    async def parked(self, definition: str) -> tuple[int, float]:
+        """How many sagas are parked, and for how many seconds the first of them has been."""
+
+
+class Signalling:
+    """Tells sagas things on behalf of callers of this replica."""
+
+    def __init__(self, box: SignalBox, reader: SagaReader, registry: Registry) -> None:
+        self._box = box
+        self._reader = reader
+        self._registry = registry
+
+    async def tell(self, saga_id: SagaId, signal: Signal, left_s: float | None) -> bool:
+        """Store a signal, and wait a while for the leader to heed it; whether it has.
+
+        Raises WrongState with the reason when it cannot be heeded, AlreadyTold, and NotFound when there is no saga.
+        """
+        record = await self.existing(saga_id)
+        reopens = record.state == SagaState.FAILED and signal.verb in REOPENING
+        if record.terminal and not reopens:
+            raise WrongState(f"saga {saga_id} is {record.state}")
+        number = await self._box.post(saga_id, signal)
+        patience_s = _PATIENCE_S if left_s is None else max(0.0, min(_PATIENCE_S, left_s / 2))
+        look_s = _LOOK_FIRST_S
+        give_up_at_s = asyncio.get_running_loop().time() + patience_s
+        while asyncio.get_running_loop().time() < give_up_at_s:
+            await asyncio.sleep(look_s)
+            look_s = min(look_s * 1.5, _LOOK_MOST_S)
+            fate = await self._box.fate(number)
+            if fate.refusal:
+                raise WrongState(f"saga {saga_id}: {fate.refusal}")
+            if fate.heard:
+                return True
+        return False
+
+    async def existing(self, saga_id: SagaId) -> SagaRecord:
+        """The saga's row. Raises UnknownName."""
+        record = await self._reader.saga(saga_id)
+        if record is None:
+            raise UnknownName("saga_id", f"there is no saga {saga_id}")
+        return record
+
+    async def compiled(self, saga_id: SagaId) -> Compiled:
+        """The definition that a saga runs by. Raises UnknownName, NotFound."""
+        record = await self.existing(saga_id)
+        return await self._registry.get(record.definition, record.version)
+
+    async def folded(self, saga_id: SagaId) -> Saga:
+        """The saga as the core sees it. Raises UnknownName, and WrongState when its rows cannot be understood."""
+        stored = await self._box.stored(saga_id)
+        if stored is None:
+            raise UnknownName("saga_id", f"there is no saga {saga_id}")
+        try:
+            if stored.flaw is not None:
+                raise CorruptLog(stored.flaw)
+            compiled = await self._registry.get(stored.definition, stored.version)
+            saga = Saga(
+                stored.id,
+                compiled.definition,
+                stored.input,
+                stored.labels,
+                stored.created_at,
+                starts_at=stored.starts_at,
+            )
+            return fold(saga, stored.events)
+        except (CorruptLog, NotFound) as error:
+            raise WrongState(f"the rows of saga {saga_id} cannot be understood: {error}") from error
+
+
+def order(by: str, reason: str, verb: Verb, evidence: str = "") -> Order:
+    """Who orders something and why. Raises Rejected, naming the field that is missing."""
+    for field, text in (("by", by), ("reason", reason), ("evidence", evidence)):
+        if len(text) > _WORDS_MAX or "\x00" in text:
+            raise checks.rejected(field, f"must have at most {_WORDS_MAX} characters, and none of them NUL")
+    if verb in NEEDS_EVIDENCE:
+        for field, text in (("reason", reason), ("evidence", evidence)):
+            if not text.strip():
+                raise checks.rejected(field, f"is missing: {verb} replaces what a participant would have to say")
+    return Order(by or "unnamed", reason, evidence)
+
+
+def json_object(field: str, text: str) -> Json | None:
+    """A JSON object, or None for an empty text. Raises Rejected."""
+    if not text:
+        return None
+    if len(text) > _RESULT_BYTES_MAX:
+        raise checks.rejected(field, f"has {len(text)} characters; {_RESULT_BYTES_MAX} are allowed")
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise checks.rejected(field, f"is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise checks.rejected(field, "must be a JSON object")
+    return value

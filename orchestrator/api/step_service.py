@@ -1,0 +1,153 @@
+"""baton.v1.StepService: answers for steps that wait, on any replica."""
+
+from __future__ import annotations
+
+from orchestrator.api import checks, conversion
+from orchestrator.api.errors import Context, answered
+from orchestrator.api.port import Definitions, Registry
+from orchestrator.api.signalling import SignalBox, Signalling, json_object, order
+from orchestrator.driving.registry import Compiled
+from orchestrator.errors import NotFound, Rejected
+from orchestrator.pb.baton.v1 import steps_pb2, steps_pb2_grpc
+from orchestrator.saga.definition import Step, Work
+from orchestrator.saga.model import Json, SagaId
+from orchestrator.saga.signals import Signal, Verb
+
+_CODES = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "UNAUTHENTICATED",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "ABORTED",
+        "RESOURCE_EXHAUSTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DEADLINE_EXCEEDED",
+        "CANCELLED",
+        "UNKNOWN",
+        "DATA_LOSS",
+    }
+)
+_MESSAGE_MAX = 2000
+
+
+class StepService(steps_pb2_grpc.StepServiceServicer):
+    """Serves the API."""
+
+    def __init__(self, signalling: Signalling, box: SignalBox, registry: Registry, definitions: Definitions) -> None:
+        self._signalling = signalling
+        self._box = box
+        self._registry = registry
+        self._definitions = definitions
+
+    @answered
+    async def CompleteStep(self, request: steps_pb2.CompleteStepRequest, context: Context) -> steps_pb2.StepAnswer:
+        """The participant has done what it accepted."""
+        saga_id, name = _token(request.token)
+        compiled = await self._signalling.compiled(saga_id)
+        result = _result(compiled, _step(compiled, name), request)
+        return await self._tell(saga_id, Signal(0, Verb.COMPLETE, name, result), context)
+
+    @answered
+    async def FailStep(self, request: steps_pb2.FailStepRequest, context: Context) -> steps_pb2.StepAnswer:
+        """The participant could not do it, and it took no effect."""
+        saga_id, name = _token(request.token)
+        if request.code and request.code not in _CODES:
+            known = ", ".join(sorted(_CODES))
+            raise checks.rejected("code", f"{request.code!r:.60} is no gRPC status; known are {known}")
+        message = request.message.replace("\x00", "")[:_MESSAGE_MAX]
+        signal = Signal(0, Verb.FAIL, name, None, request.code or "FAILED_PRECONDITION", message)
+        return await self._tell(saga_id, signal, context)
+
+    @answered
+    async def HeartbeatStep(self, request: steps_pb2.HeartbeatStepRequest, context: Context) -> steps_pb2.StepAnswer:
+        """The participant is still at it."""
+        saga_id, name = _token(request.token)
+        return await self._tell(saga_id, Signal(0, Verb.HEARTBEAT, name), context)
+
+    @answered
+    async def ApproveStep(self, request: steps_pb2.ApproveStepRequest, context: Context) -> steps_pb2.StepAnswer:
+        """A person says yes."""
+        result = json_object("result_json", request.result_json)
+        given = order(request.by, request.reason, Verb.APPROVE)
+        signal = Signal(0, Verb.APPROVE, request.step, result, order=given)
+        return await self._tell(checks.saga_id(request.saga_id), signal, context)
+
+    @answered
+    async def RejectStep(self, request: steps_pb2.RejectStepRequest, context: Context) -> steps_pb2.StepAnswer:
+        """A person says no."""
+        given = order(request.by, request.reason, Verb.REJECT)
+        signal = Signal(0, Verb.REJECT, request.step, order=given)
+        return await self._tell(checks.saga_id(request.saga_id), signal, context)
+
+    @answered
+    async def ListApprovals(
+        self, request: steps_pb2.ListApprovalsRequest, context: Context
+    ) -> steps_pb2.ListApprovalsResponse:
+        """What waits for a person."""
+        size = checks.page_size(request.page_size)
+        asking = await self._asking()
+        found = []
+        for waiting in await self._box.waiting(sorted({name for name, _ in asking}), size):
+            step = asking.get((waiting.definition, waiting.version), {}).get(waiting.position)
+            if step is None or step.approval is None:
+                continue
+            found.append(
+                steps_pb2.OpenApproval(
+                    saga_id=str(waiting.saga_id),
+                    definition=waiting.definition,
+                    step=step.name,
+                    question=step.approval.question,
+                    roles=step.approval.roles,
+                    since=conversion.timestamp(waiting.since),
+                    until=conversion.timestamp(waiting.until),
+                )
+            )
+        return steps_pb2.ListApprovalsResponse(approvals=found)
+
+    async def _asking(self) -> dict[tuple[str, int], dict[int, Step]]:
+        """The definitions that ask for approvals, with the steps that do, by position."""
+        asking: dict[tuple[str, int], dict[int, Step]] = {}
+        for listed in await self._definitions.list_definitions():
+            try:
+                compiled = await self._registry.get(listed.name, listed.version)
+            except (NotFound, Rejected):
+                continue  # Of another release: its sagas are parked, and wait for nobody.
+            steps = {n: step for n, step in enumerate(compiled.definition.steps, 1) if step.work is Work.APPROVAL}
+            if steps:
+                asking[listed.name, listed.version] = steps
+        return asking
+
+    async def _tell(self, saga_id: SagaId, signal: Signal, context: Context) -> steps_pb2.StepAnswer:
+        return steps_pb2.StepAnswer(heeded=await self._signalling.tell(saga_id, signal, context.time_remaining()))
+
+
+def _token(token: str) -> tuple[SagaId, str]:
+    saga, slash, step = token.partition("/")
+    if not slash or not step:
+        raise checks.rejected("token", f"{token!r:.60} is not a token that a call of Baton had")
+    return checks.saga_id(saga), step
+
+
+def _step(compiled: Compiled, name: str) -> Step:
+    for step in compiled.definition.steps:
+        if step.name == name:
+            return step
+    raise checks.rejected("token", f"{compiled.definition.name} has no step {name!r:.60}")
+
+
+def _result(compiled: Compiled, step: Step, request: steps_pb2.CompleteStepRequest) -> Json:
+    """The step's result: the response as the action's own method would have given it."""
+    if request.response_json:
+        return json_object("response_json", request.response_json) or {}
+    if step.action is None:
+        raise checks.rejected("token", f"step {step.name} calls nobody")
+    try:
+        return compiled.codecs[step.action.path].decode(request.response)
+    except ValueError as error:
+        raise checks.rejected("response", f"is no {step.action.path} response: {error}") from None

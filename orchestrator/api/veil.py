@@ -1,0 +1,141 @@
+"""What of a saga nobody is shown: the secrets of its definition, hidden before anything leaves the API.
+
+The definition is looked up by the registry. When that is not possible, nobody knows what is secret: everything is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import structlog
+
+from orchestrator.api.port import Registry
+from orchestrator.errors import BatonError
+from orchestrator.saga.definition import Definition
+from orchestrator.saga.model import Failure
+from orchestrator.saga.secrets import EVERYTHING, HIDDEN, redacted, scrubbed, secret_texts
+from orchestrator.sagalog.records import NewSaga, SagaRecord, TransitionRecord
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Veil:
+    """The secrets of one saga: paths into its input and into the results of its steps, and what messages must not say.
+
+    `steps` has the paths by the names of the steps; a step that it does not name has `otherwise`.
+    """
+
+    input: tuple[str, ...] = ()
+    steps: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    otherwise: tuple[str, ...] = ()
+    texts: frozenset[str] = frozenset()
+    # Nobody knows what messages must not say, so they say nothing.
+    mute: bool = False
+
+    @property
+    def clear(self) -> bool:
+        """Whether there is nothing to hide."""
+        return not (self.input or self.steps or self.otherwise)
+
+    def saga(self, record: SagaRecord) -> SagaRecord:
+        """The saga as it may be shown."""
+        if self.clear:
+            return record
+        return replace(
+            record,
+            input=record.input and _shown(record.input, lambda value: redacted(value, self.input)),
+            result=record.result and _shown(record.result, self._outcome),
+            failure=self._failure(record.failure),
+        )
+
+    def transition(self, record: TransitionRecord) -> TransitionRecord:
+        """A transition as it may be shown."""
+        if self.clear:
+            return record
+        paths = self._paths(record.step or "")
+        return replace(
+            record,
+            result=record.result and _shown(record.result, lambda value: redacted(value, paths)),
+            failure=self._failure(record.failure),
+        )
+
+    def _paths(self, step: str) -> tuple[str, ...]:
+        return next((paths for name, paths in self.steps if name == step), self.otherwise)
+
+    def _outcome(self, outcome: Any) -> Any:
+        """Of the outcome of a saga the results are hidden; which steps were done is no secret."""
+        if not isinstance(outcome, dict):
+            return redacted(outcome, EVERYTHING)
+        # The last result stands there without the name of its step: what is secret in any is secret in it.
+        every = tuple(path for _, paths in self.steps for path in paths) + self.otherwise
+        shown = dict(outcome)
+        for name, value in outcome.items():
+            if name == "results" and isinstance(value, dict):
+                shown[name] = {step: redacted(result, self._paths(step)) for step, result in value.items()}
+            elif name not in ("steps_executed", "steps_compensated"):
+                shown[name] = redacted(value, every)
+        return shown
+
+    def _failure(self, failure: Failure | None) -> Failure | None:
+        if failure is None or not (self.texts or self.mute):
+            return failure
+        if self.mute:
+            return replace(failure, message=HIDDEN)
+        return replace(failure, message=scrubbed(failure.message, self.texts))
+
+
+ALL_HIDDEN = Veil(input=EVERYTHING, otherwise=EVERYTHING, mute=True)
+
+
+class Veils:
+    """Makes the veil of a saga from its definition."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._unknown: set[tuple[str, int]] = set()
+
+    async def of(self, record: SagaRecord) -> Veil:
+        """The veil of a saga; one that hides everything when its definition cannot be looked up."""
+        veil = await self._of_definition(record.definition, record.version)
+        if not veil.input or veil.mute:
+            return veil
+        if record.input is None:
+            # A list leaves large inputs out: what messages quote of them cannot be told.
+            return replace(veil, mute=True)
+        return replace(veil, texts=secret_texts(_value(record.input), veil.input))
+
+    async def input_of(self, new: NewSaga) -> str:
+        """The input of a saga that has just been started, as it may be shown."""
+        veil = await self._of_definition(new.definition, new.version)
+        return _shown(new.input_json, lambda value: redacted(value, veil.input)) if veil.input else new.input_json
+
+    async def _of_definition(self, name: str, version: int) -> Veil:
+        try:
+            return of_definition((await self._registry.get(name, version)).definition)
+        except BatonError as error:
+            if (name, version) not in self._unknown and len(self._unknown) < _TOLD_MAX:
+                self._unknown.add((name, version))
+                reaction = "everything in its sagas is hidden"
+                log.warning("secrets_unknown", definition=name, version=version, error=str(error), reaction=reaction)
+            return ALL_HIDDEN
+
+
+_TOLD_MAX = 1_000
+
+
+def of_definition(definition: Definition) -> Veil:
+    """The secrets that a definition names."""
+    steps = tuple((step.name, step.secrets) for step in definition.steps if step.secrets)
+    return Veil(input=definition.secrets, steps=steps)
+
+
+def _shown(text: str, hide: Callable[[Any], Any]) -> str:
+    return orjson.dumps(hide(_value(text))).decode() if text else text
+
+
+def _value(text: str | None) -> Any:
+    return orjson.loads(text) if text else None

@@ -1,0 +1,106 @@
+"""baton.v1.VersionService: definitions are checked, compared, retired and reinstated."""
+
+from __future__ import annotations
+
+import asyncio
+
+from orchestrator.api import checks, conversion
+from orchestrator.api.definition_service import in_file, warnings, yaml_text
+from orchestrator.api.errors import Context, UnknownName, answered
+from orchestrator.api.port import Definitions, Registry
+from orchestrator.api.retirements import NEWEST_FRESH_S
+from orchestrator.errors import Rejected
+from orchestrator.pb.baton.v1 import versions_pb2, versions_pb2_grpc
+from orchestrator.saga.difference import changes
+from orchestrator.saga.parse import parse
+from orchestrator.sagalog.port import StoredDefinition
+
+BY_CHARS_MAX = 200
+
+
+class VersionService(versions_pb2_grpc.VersionServiceServicer):
+    """Serves the API."""
+
+    def __init__(self, registry: Registry, definitions: Definitions) -> None:
+        self._registry = registry
+        self._definitions = definitions
+
+    @answered
+    async def CheckDefinition(
+        self, request: versions_pb2.CheckDefinitionRequest, context: Context
+    ) -> versions_pb2.CheckDefinitionResponse:
+        """Check a definition, asking its participants for their descriptors if none were sent; store nothing."""
+        yaml_text(request.yaml)
+        try:
+            definition, _ = await self._registry.check(request.yaml, request.descriptor_set)
+        except Rejected as error:
+            raise in_file(request.file_name, error) from None
+        return versions_pb2.CheckDefinitionResponse(name=definition.name, warnings=warnings(request.yaml))
+
+    @answered
+    async def DiffDefinitions(
+        self, request: versions_pb2.DiffDefinitionsRequest, context: Context
+    ) -> versions_pb2.DiffDefinitionsResponse:
+        """What differs between two versions in meaning."""
+        name = checks.name("name", request.name)
+        old = await self._stored("from_version", name, request.from_version)
+        new = await self._stored("to_version", name, request.to_version)
+        found = changes(parse(old.yaml, old.version), parse(new.yaml, new.version))
+        return versions_pb2.DiffDefinitionsResponse(
+            from_version=old.version,
+            to_version=new.version,
+            changes=[
+                versions_pb2.DefinitionChange(
+                    kind=change.kind.value, path=change.path, before=change.before, after=change.after
+                )
+                for change in found
+            ],
+        )
+
+    @answered
+    async def RetireDefinition(
+        self, request: versions_pb2.RetireDefinitionRequest, context: Context
+    ) -> versions_pb2.RetireDefinitionResponse:
+        """Refuse new sagas of a version, or of all, from now on."""
+        name = checks.name("name", request.name)
+        if not request.reason.strip():
+            raise checks.rejected("reason", "is missing; whoever is refused reads it")
+        by = request.by or "somebody who gave no name"
+        if len(by) > BY_CHARS_MAX or not by.isprintable():
+            raise checks.rejected("by", f"must have at most {BY_CHARS_MAX} characters, all printable")
+        await self._stored("version", name, request.version)
+        reason = checks.reason(request.reason)
+        retirement, existing = await self._definitions.retire(name, request.version, reason, by)
+        # Every replica may go by what it knew before for so long.
+        await asyncio.sleep(NEWEST_FRESH_S)
+        return versions_pb2.RetireDefinitionResponse(retirement=conversion.retirement(retirement), existing=existing)
+
+    @answered
+    async def ReinstateDefinition(
+        self, request: versions_pb2.ReinstateDefinitionRequest, context: Context
+    ) -> versions_pb2.ReinstateDefinitionResponse:
+        """Take a retirement back."""
+        name = checks.name("name", request.name)
+        await self._stored("version", name, request.version)
+        existing = await self._definitions.reinstate(name, request.version)
+        await asyncio.sleep(NEWEST_FRESH_S)
+        return versions_pb2.ReinstateDefinitionResponse(existing=existing)
+
+    @answered
+    async def ListRetirements(
+        self, request: versions_pb2.ListRetirementsRequest, context: Context
+    ) -> versions_pb2.ListRetirementsResponse:
+        """Everything that is retired."""
+        found = await self._definitions.retirements()
+        return versions_pb2.ListRetirementsResponse(retirements=[conversion.retirement(entry) for entry in found])
+
+    async def _stored(self, field: str, name: str, version: int) -> StoredDefinition:
+        """One version; `field` names it in errors. Raises Rejected, UnknownName."""
+        if version < 0:
+            raise checks.rejected(field, f"{version} is not a version; they count from 1, and 0 is the newest")
+        stored = await self._definitions.get_definition(name, version)
+        if stored is None:
+            if version and await self._definitions.get_definition(name, 0) is not None:
+                raise UnknownName(field, f"there is no version {version} of definition {name!r}")
+            raise UnknownName("name", f"there is no definition {name!r}")
+        return stored

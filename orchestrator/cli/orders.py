@@ -1,0 +1,214 @@
+"""`baton saga pause`, `approve`, `resolve` and their like: what people order, and what they look at before."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from typing import Annotated
+
+import orjson
+import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from orchestrator.cli import output
+from orchestrator.cli.calls import Answer, Method
+from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
+from orchestrator.pb.baton.v1 import operations_pb2, operations_pb2_grpc, steps_pb2, steps_pb2_grpc
+
+_TIMEOUT_S = 30.0
+
+_Operations = operations_pb2_grpc.OperationServiceStub
+_Steps = steps_pb2_grpc.StepServiceStub
+
+Saga = Annotated[str, typer.Argument(metavar="SAGA", help="The saga's id.")]
+StepName = Annotated[str, typer.Argument(metavar="STEP", help="The step's name.")]
+AnyStep = Annotated[str, typer.Option("--step", help="One step alone; default: all that wait.")]
+By = Annotated[str, typer.Option("--by", help="Who orders it; default: the user of this machine.")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; it stands in the saga's history.")]
+Evidence = Annotated[str, typer.Option("--evidence", help="What shows that it is right: a ticket, a receipt.")]
+Result = Annotated[str, typer.Option("--result", metavar="JSON", help="The step's result, a JSON object.")]
+Definition = Annotated[str, typer.Option("--definition", "-d", help="Sagas of this definition alone.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """The commands of `baton saga`."""
+    for command in (pause, resume, retry, approve, reject, skip, resolve, force):
+        app.command()(command)
+    app.command("plan-cancel")(plan_cancel)
+
+
+def pause(
+    saga: Saga, reason: Reason = "", by: By = "", endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False
+) -> None:
+    """Let no step of a saga begin until it is resumed; calls under way are heard."""
+    _order("PauseSaga", operations_pb2.SagaOrder(saga_id=saga, by=_who(by), reason=reason), endpoint, as_json)
+
+
+def resume(
+    saga: Saga, reason: Reason = "", by: By = "", endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False
+) -> None:
+    """Let a paused saga go on."""
+    _order("ResumeSaga", operations_pb2.SagaOrder(saga_id=saga, by=_who(by), reason=reason), endpoint, as_json)
+
+
+def retry(
+    saga: Saga,
+    step: AnyStep = "",
+    reason: Reason = "",
+    by: By = "",
+    endpoint: Endpoints = ENDPOINTS_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Do not wait for the next attempt; take a parked saga up again, with new budgets."""
+    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=_who(by), reason=reason)
+    _order("RetrySaga", request, endpoint, as_json)
+
+
+def skip(
+    saga: Saga,
+    step: StepName,
+    reason: Reason,
+    evidence: Evidence,
+    by: By = "",
+    endpoint: Endpoints = ENDPOINTS_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Pass a step over: it is not called any more, and never undone."""
+    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=_who(by), reason=reason, evidence=evidence)
+    _order("SkipStep", request, endpoint, as_json)
+
+
+def resolve(
+    saga: Saga,
+    step: StepName,
+    reason: Reason,
+    evidence: Evidence,
+    by: By = "",
+    endpoint: Endpoints = ENDPOINTS_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Count the compensation of a step as done, because it was done by hand."""
+    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=_who(by), reason=reason, evidence=evidence)
+    _order("ResolveStep", request, endpoint, as_json)
+
+
+def force(
+    saga: Saga,
+    step: StepName,
+    reason: Reason,
+    evidence: Evidence,
+    result: Result = "",
+    by: By = "",
+    endpoint: Endpoints = ENDPOINTS_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Count the action of a step as done, and go forward."""
+    request = operations_pb2.ForceOrder(
+        saga_id=saga, step=step, by=_who(by), reason=reason, evidence=evidence, result_json=result
+    )
+    _order("ForceStep", request, endpoint, as_json)
+
+
+def approve(
+    saga: Saga,
+    step: StepName,
+    reason: Reason = "",
+    result: Result = "",
+    by: By = "",
+    endpoint: Endpoints = ENDPOINTS_DEFAULT,
+) -> None:
+    """Say yes to a step that waits for a person."""
+    request = steps_pb2.ApproveStepRequest(saga_id=saga, step=step, by=_who(by), reason=reason, result_json=result)
+    _say(_ask(Method(_Steps, "ApproveStep", steps_pb2.StepAnswer), request, endpoint).heeded)
+
+
+def reject(
+    saga: Saga, step: StepName, reason: Reason = "", by: By = "", endpoint: Endpoints = ENDPOINTS_DEFAULT
+) -> None:
+    """Say no to a step that waits for a person: the saga turns back."""
+    request = steps_pb2.RejectStepRequest(saga_id=saga, step=step, by=_who(by), reason=reason)
+    _say(_ask(Method(_Steps, "RejectStep", steps_pb2.StepAnswer), request, endpoint).heeded)
+
+
+def plan_cancel(saga: Saga, endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False) -> None:
+    """Show the calls that a cancellation would make now, with their payloads. Changes nothing."""
+    method = Method(_Operations, "PlanCancel", operations_pb2.PlanCancelResponse)
+    plan = _ask(method, operations_pb2.PlanCancelRequest(saga_id=saga), endpoint)
+    if as_json:
+        output.print_json(_dict(plan))
+        return
+    if plan.refusal:
+        output.complain(plan.refusal)
+        raise typer.Exit(1)
+    rows = [(c.step, c.service, c.method, c.request_json or f"not known yet: {c.unknown_because}") for c in plan.calls]
+    _table(("step", "service", "method", "request"), rows, "nothing would be called")
+    for name in plan.left_alone:
+        output.console().print(f"left alone: {name} (it has no compensation)")
+
+
+def parked(definition: Definition = "", endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False) -> None:
+    """List the sagas that wait for a person, the longest first, and what may be ordered for each."""
+    method = Method(_Operations, "ListParked", operations_pb2.ListParkedResponse)
+    found = _ask(method, operations_pb2.ListParkedRequest(definition=definition), endpoint)
+    if as_json:
+        output.print_json(_dict(found))
+        return
+    rows = [
+        (
+            one.saga.saga_id,
+            one.saga.definition,
+            output.when(one.parked_at),
+            f"{one.saga.error.step} {one.saga.error.code}: {one.saga.error.message}".strip(),
+            ", ".join(one.resolutions),
+        )
+        for one in found.sagas
+    ]
+    _table(("saga", "definition", "since", "why", "may be ordered"), rows, "no saga is parked")
+    if found.count:
+        output.console().print(f"{found.count} parked, the first for {found.oldest_age_s:.0f} s")
+
+
+def approvals(endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False) -> None:
+    """List the steps that wait for a person's approval, the longest first."""
+    method = Method(_Steps, "ListApprovals", steps_pb2.ListApprovalsResponse)
+    found = _ask(method, steps_pb2.ListApprovalsRequest(), endpoint)
+    if as_json:
+        output.print_json(_dict(found))
+        return
+    rows = [
+        (one.saga_id, one.definition, one.step, one.question, output.when(one.since), output.when(one.until))
+        for one in found.approvals
+    ]
+    _table(("saga", "definition", "step", "question", "since", "until"), rows, "nothing waits")
+
+
+def _order(name: str, request: Message, endpoint: list[str], as_json: bool) -> None:
+    answer = _ask(Method(_Operations, name, operations_pb2.OrderAnswer), request, endpoint)
+    if as_json:
+        output.print_json({"heeded": answer.heeded, **output.saga_json(answer.saga)})
+    else:
+        _say(answer.heeded)
+
+
+def _say(heeded: bool) -> None:
+    output.console().print("done" if heeded else "stored; the leader has not heeded it yet")
+
+
+def _ask(method: Method[Answer], request: Message, endpoint: list[str]) -> Answer:
+    return call(endpoint, _TIMEOUT_S, lambda client: client.ask(method, request))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
+    if rows:
+        output.table(columns, rows)
+    else:
+        output.console().print(nothing)
+
+
+def _who(by: str) -> str:
+    return by or getpass.getuser()
+
+
+def _dict(message: Message) -> object:
+    return orjson.loads(orjson.dumps(MessageToDict(message, preserving_proto_field_name=True)))

@@ -1,0 +1,89 @@
+"""What may be done with a saga by hand: what a cancellation would call, and how a parked one can be taken up again.
+
+Pure: questions to a saga.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.saga.events import Event, Status
+from orchestrator.saga.evolve import evolve
+from orchestrator.saga.mapping import PointsNowhere
+from orchestrator.saga.model import Json, Phase, Saga, SagaState
+from orchestrator.saga.progress import context
+from orchestrator.saga.whole import NO_EPOCH
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """A compensation that would be called. `request` is None when it cannot be made yet, `because` of this."""
+
+    step: str
+    service: str
+    method: str
+    request: Json | None
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPlan:
+    """What a cancellation would do now. `left_alone` may have taken effect and has no compensation."""
+
+    refusal: str = ""
+    calls: tuple[PlannedCall, ...] = ()
+    left_alone: tuple[str, ...] = ()
+
+
+def cancel_refusal(saga: Saga) -> str:
+    """Why the saga cannot be cancelled any more; empty when it can."""
+    if saga.state.terminal:
+        return f"saga {saga.id} is {saga.state}; only a saga that has not ended can be cancelled"
+    if saga.sealed and saga.state is not SagaState.COMPENSATING:
+        pivot = saga.definition.step(saga.definition.pivot).name
+        return f"saga {saga.id} has come to its pivot, step {pivot}: from there on it only goes forward"
+    return ""
+
+
+def plan_cancel(saga: Saga) -> CancelPlan:
+    """What a cancellation would call now, in its order; what is under way counts as if it might take effect."""
+    refusal = cancel_refusal(saga)
+    if refusal:
+        return CancelPlan(refusal)
+    turned = saga
+    if saga.state is not SagaState.COMPENSATING:
+        turned = evolve(saga, Event(saga.sequence + 1, Status.CANCELLED, NO_EPOCH, message="a plan"))
+    known = context(turned)
+    calls = tuple(_planned(turned, position, known) for position in reversed(turned.to_compensate))
+    touched = (*saga.executed, *(c.position for c in saga.open if c.doubtful or c.phase is not Phase.BACKOFF))
+    alone = tuple(name for name in dict.fromkeys(_undone_by_nobody(saga, position) for position in touched) if name)
+    return CancelPlan("", calls, alone)
+
+
+def _planned(saga: Saga, position: int, known: Json) -> PlannedCall:
+    step = saga.definition.step(position)
+    if step.compensation is None:
+        return PlannedCall(step.name, "", "", {}, "")
+    method = step.compensation.method
+    try:
+        return PlannedCall(step.name, step.service, method.path, method.request.evaluate(known))
+    except PointsNowhere as error:
+        return PlannedCall(step.name, step.service, method.path, None, str(error))
+
+
+def _undone_by_nobody(saga: Saga, position: int) -> str:
+    step = saga.definition.step(position)
+    return "" if step.undoable or step.action is None else step.name
+
+
+def resolutions(saga: Saga) -> tuple[str, ...]:
+    """What may be ordered for a parked saga: the verb, and the step where it names one."""
+    if saga.state is not SagaState.FAILED:
+        return ()
+    names = [saga.definition.step(position).name for position in (*saga.to_compensate, *saga.uncompensated)]
+    found = ["retry", *(f"resolve {name}" for name in names)]
+    if saga.parked_from in (SagaState.PENDING, SagaState.RUNNING):
+        for cursor in saga.open:
+            name = saga.definition.step(cursor.position).name
+            found += [f"skip {name}", f"force {name}"]
+    return tuple(found)
