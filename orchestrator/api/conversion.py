@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from orchestrator.driving.veil import Veil
 from orchestrator.leadership.port import Member
 from orchestrator.pb.baton.v1 import cluster_pb2, saga_pb2, versions_pb2
 from orchestrator.saga.model import Failure, SagaState
@@ -45,8 +46,9 @@ def moment(at: Timestamp) -> datetime:
     return at.ToDatetime(tzinfo=UTC)
 
 
-def saga(record: SagaRecord) -> saga_pb2.Saga:
-    """A saga's row."""
+def saga(record: SagaRecord, veil: Veil) -> saga_pb2.Saga:
+    """A saga's row, without what the veil hides."""
+    record = veil.saga(record)
     outcome = _object(record.result)
     return saga_pb2.Saga(
         saga_id=str(record.id),
@@ -85,8 +87,9 @@ def started(new: NewSaga, stored: Started, labels: dict[str, str], input_json: s
     )
 
 
-def transition(record: TransitionRecord) -> saga_pb2.Transition:
-    """A row of the step log."""
+def transition(record: TransitionRecord, veil: Veil) -> saga_pb2.Transition:
+    """A row of the step log, without what the veil hides."""
+    record = veil.transition(record)
     return saga_pb2.Transition(
         saga_id=str(record.saga_id),
         sequence=record.sequence,

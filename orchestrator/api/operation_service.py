@@ -8,6 +8,7 @@ from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, answered
 from orchestrator.api.port import SagaReader
 from orchestrator.api.signalling import SignalBox, Signalling, json_object, order
+from orchestrator.driving.veil import Veils, shown_request
 from orchestrator.errors import WrongState
 from orchestrator.pb.baton.v1 import operations_pb2 as pb
 from orchestrator.pb.baton.v1 import operations_pb2_grpc
@@ -20,10 +21,11 @@ from orchestrator.sagalog.records import SagaFilter
 class OperationService(operations_pb2_grpc.OperationServiceServicer):
     """Serves the API."""
 
-    def __init__(self, signalling: Signalling, box: SignalBox, reader: SagaReader) -> None:
+    def __init__(self, signalling: Signalling, box: SignalBox, reader: SagaReader, veils: Veils) -> None:
         self._signalling = signalling
         self._box = box
         self._reader = reader
+        self._veils = veils
 
     @answered
     async def PauseSaga(self, request: pb.SagaOrder, context: Context) -> pb.OrderAnswer:
@@ -68,19 +70,21 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
         for record in reversed(found):
             parked_at = conversion.timestamp(record.finished_at)
             may = await self._resolutions(record.id)
-            sagas.append(pb.ParkedSaga(saga=conversion.saga(record), parked_at=parked_at, resolutions=may))
+            shown = conversion.saga(record, await self._veils.of(record))
+            sagas.append(pb.ParkedSaga(saga=shown, parked_at=parked_at, resolutions=may))
         return pb.ListParkedResponse(sagas=sagas, count=count, oldest_age_s=oldest_age_s)
 
     @answered
     async def PlanCancel(self, request: pb.PlanCancelRequest, context: Context) -> pb.PlanCancelResponse:
         """What a cancellation would call."""
-        plan = plan_cancel(await self._signalling.folded(checks.saga_id(request.saga_id)))
+        saga = await self._signalling.folded(checks.saga_id(request.saga_id))
+        plan = plan_cancel(saga)
         calls = [
             pb.PlannedCall(
                 step=call.step,
                 service=call.service,
                 method=call.method,
-                request_json="" if call.request is None else orjson.dumps(call.request).decode(),
+                request_json="" if call.request is None else orjson.dumps(shown_request(saga, call.request)).decode(),
                 unknown_because=call.because,
             )
             for call in plan.calls
@@ -90,7 +94,8 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
     async def _order(self, text: str, signal: Signal, context: Context) -> pb.OrderAnswer:
         saga_id = checks.saga_id(text)
         heeded = await self._signalling.tell(saga_id, signal, context.time_remaining())
-        return pb.OrderAnswer(heeded=heeded, saga=conversion.saga(await self._signalling.existing(saga_id)))
+        record = await self._signalling.existing(saga_id)
+        return pb.OrderAnswer(heeded=heeded, saga=conversion.saga(record, await self._veils.of(record)))
 
     async def _resolutions(self, saga_id: SagaId) -> tuple[str, ...]:
         try:

@@ -12,8 +12,8 @@ from orchestrator.api.errors import Context, UnknownName, answered, kind, stream
 from orchestrator.api.port import SagaReader
 from orchestrator.api.signalling import Signalling
 from orchestrator.api.starts import AskedStart, Starts
-from orchestrator.api.veil import Veils
 from orchestrator.api.watcher import Watcher
+from orchestrator.driving.veil import Veils
 from orchestrator.errors import BatonError, FieldViolation, NotFound, Rejected, WrongState
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.model import SagaId, SagaState
@@ -94,8 +94,8 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         last = history[-1].sequence if history else after
         veil = await self._veils.of(record)
         return saga_pb2.GetSagaResponse(
-            saga=conversion.saga(veil.saga(record)),
-            history=[conversion.transition(veil.transition(transition)) for transition in history],
+            saga=conversion.saga(record, veil),
+            history=[conversion.transition(transition, veil) for transition in history],
             more_history=bool(history) and last < record.sequence,
         )
 
@@ -124,7 +124,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         veil = await self._veils.of(record)
         async with aclosing(self._watcher.watch(record.id, after)) as transitions:
             async for transition in transitions:
-                yield conversion.transition(veil.transition(transition))
+                yield conversion.transition(transition, veil)
 
     @answered
     async def CancelSaga(self, request: saga_pb2.CancelSagaRequest, context: Context) -> saga_pb2.CancelSagaResponse:
@@ -161,7 +161,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
 
     async def _shown(self, record: SagaRecord) -> saga_pb2.Saga:
         """A saga without the secrets of its definition."""
-        return conversion.saga((await self._veils.of(record)).saga(record))
+        return conversion.saga(record, await self._veils.of(record))
 
     async def _queue(self, request: saga_pb2.StartSagaRequest) -> _Queued | BatonError:
         try:

@@ -23,9 +23,9 @@ from orchestrator.api.saga_service import SagaService
 from orchestrator.api.signalling import SignalBox, Signalling
 from orchestrator.api.starts import Starts
 from orchestrator.api.step_service import StepService
-from orchestrator.api.veil import Veils
 from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
+from orchestrator.driving.veil import Veils
 from orchestrator.errors import BatonError
 from orchestrator.pb.baton.v1 import (
     certification_pb2_grpc,
@@ -109,7 +109,7 @@ class ApiServer:
         cluster_pb2_grpc.add_ClusterServiceServicer_to_server(cluster, self._server)
         steps = StepService(signalling, parts.signal_box, parts.registry, parts.definitions)
         steps_pb2_grpc.add_StepServiceServicer_to_server(steps, self._server)
-        operations = OperationService(signalling, parts.signal_box, parts.reader)
+        operations = OperationService(signalling, parts.signal_box, parts.reader, veils)
         operations_pb2_grpc.add_OperationServiceServicer_to_server(operations, self._server)
         certification = CertificationService(parts.certificates)
         certification_pb2_grpc.add_CertificationServiceServicer_to_server(certification, self._server)

@@ -83,12 +83,25 @@ def _say_applied(file: Path, answer: saga_pb2.ApplyDefinitionResponse, as_json: 
 @app.command("list")
 def list_(endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False) -> None:
     """List all versions of all definitions."""
-    listed = call(endpoint, _TIMEOUT_S, lambda client: client.list_definitions())
+    listed, retired = call(endpoint, _TIMEOUT_S, _list)
     if as_json:
-        output.print_json([_json(definition) for definition in listed])
+        output.print_json([{**_json(d), "retired": _reason(d, retired) or None} for d in listed])
         return
-    rows = ((d.name, str(d.version), output.when(d.created_at), d.content_hash[:12]) for d in listed)
-    output.table(("NAME", "VERSION", "APPLIED", "CONTENT"), rows)
+    rows = (
+        (d.name, str(d.version), output.when(d.created_at), d.content_hash[:12], _reason(d, retired)) for d in listed
+    )
+    output.table(("NAME", "VERSION", "APPLIED", "CONTENT", "RETIRED"), rows)
+
+
+async def _list(client: Client) -> tuple[list[saga_pb2.Definition], dict[tuple[str, int], str]]:
+    """All versions, and why which of them are retired; version 0 stands for all of a name."""
+    retired = {(entry.name, entry.version): entry.reason for entry in await client.list_retirements()}
+    return await client.list_definitions(), retired
+
+
+def _reason(definition: saga_pb2.Definition, retired: dict[tuple[str, int], str]) -> str:
+    name = definition.name
+    return retired.get((name, definition.version)) or retired.get((name, 0)) or ""
 
 
 @app.command()

@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator.driving.driver import Driven
 from orchestrator.errors import LogUnavailable
-from orchestrator.saga.model import Saga, SagaId
+from orchestrator.saga.model import SagaId
 from orchestrator.saga.progress import wake_at
 from orchestrator.sagalog.port import Heard, StoredSaga, StoredSignal, TermLog
 
@@ -57,15 +57,14 @@ class Admission:
         """Look at once."""
         self._work.set()
 
-    def asleep(self, saga: Saga) -> None:
+    def asleep(self, driven: Driven) -> None:
         """A saga has nothing to do until a time; it is not kept in memory meanwhile."""
-        until = wake_at(saga)
-        if until is not None:
-            self._due_at = min(self._due_at, until)
-        if saga.cancel_reason is None and saga.sealed:
-            self._past_cancelling.add(saga.id)
-        # What was told while it fell asleep is still in the log.
-        self._work.set()
+        until = wake_at(driven.saga)
+        if until is not None and until < self._due_at:
+            self._due_at = until
+            self._work.set()
+        if driven.cancel_reason is not None and driven.saga.sealed:
+            self._past_cancelling.add(driven.saga.id)
 
     async def listen(self) -> None:
         """Hear of new work; not before the first sagas are driven, since a connection takes time to make."""

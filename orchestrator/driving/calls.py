@@ -55,7 +55,7 @@ class Caller:
         # prometheus_client looks a series up by its labels at a cost that shows on the hot path.
         self._series: dict[tuple[str, str, Kind, type], tuple[Counter, Histogram]] = {}
 
-    async def perform(self, saga: Saga, effort: Effort) -> Outcome:
+    async def perform(self, saga: Saga, effort: Call | Ask) -> Outcome:
         """Do what the saga asks for; what came of it. Raises Fenced when a later epoch has taken over."""
         step = saga.definition.step(effort.position)
         kind = Kind.ACTION if isinstance(effort, Ask) else effort.kind
@@ -82,7 +82,7 @@ class Caller:
             request=request,
             timeout_s=self._timeout_s(saga, step, effort.position),
             asks=isinstance(effort, Ask),
-            answers_later=step.answers_later and isinstance(effort, Call) and kind is Kind.ACTION,
+            answers_later=step.answers_later and kind is Kind.ACTION,
         )
         began_s = time.perf_counter()
         outcome = await self._participants.call(invocation)
@@ -109,7 +109,7 @@ class Caller:
         series[1].observe(took_s)
 
 
-def _method(saga: Saga, step: Step, effort: Effort) -> Method:
+def _method(saga: Saga, step: Step, effort: Call | Ask) -> Method:
     method = step.action
     if isinstance(effort, Ask):
         method = step.status

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.driving.calls import Caller, Effort, Surroundings
+from orchestrator.driving.children import Children
 from orchestrator.driving.port import Participants
 from orchestrator.driving.stopwatch import Stopwatch
+from orchestrator.errors import InvariantError
 from orchestrator.saga.commands import Ask, Begin, Call, Command, Intend, Outcome, Ready, Wait
 from orchestrator.saga.events import Event
 from orchestrator.saga.machine import Moment, decide, next_commands
@@ -57,11 +59,18 @@ class Driver:
     """Drives sagas of one shard under one epoch."""
 
     def __init__(
-        self, shard: int, log: TermLog, participants: Participants, surroundings: Surroundings, metrics: Metrics
+        self,
+        shard: int,
+        log: TermLog,
+        participants: Participants,
+        surroundings: Surroundings,
+        metrics: Metrics,
+        children: Children | None = None,
     ) -> None:
         self._epoch = log.epoch
         self._log = log
         self._surroundings = surroundings
+        self._children = children
         self._caller = Caller(shard, log, participants, surroundings, metrics)
         self._stopwatch = Stopwatch(metrics)
 
@@ -85,7 +94,7 @@ class Driver:
             if isinstance(commands[0], Intend):
                 await self._go_on(driven, Ready(), 0)
             elif len(efforts) == 1 and _alone(commands):
-                outcome = await self._caller.perform(driven.saga, efforts[0])
+                outcome = await self._perform(driven.saga, efforts[0])
                 await self._go_on(driven, outcome, efforts[0].position)
             elif efforts:
                 await self._side_by_side(driven)
@@ -153,7 +162,14 @@ class Driver:
             await asyncio.gather(*running.values(), return_exceptions=True)
 
     def _begin(self, saga: Saga, effort: Effort) -> asyncio.Task[Outcome]:
-        return asyncio.create_task(self._caller.perform(saga, effort))
+        return asyncio.create_task(self._perform(saga, effort))
+
+    async def _perform(self, saga: Saga, effort: Effort) -> Outcome:
+        if isinstance(effort, Begin):
+            if self._children is None:
+                raise InvariantError(f"saga {saga.id} runs child sagas, and nobody here can begin any")
+            return await self._children.perform(saga, effort)
+        return await self._caller.perform(saga, effort)
 
     async def _first_of(self, driven: Driven, running: dict[int, asyncio.Task[Outcome]], waits: list[Wait]) -> None:
         """Go on with whatever comes first: an outcome, a signal or a wish to turn back, or a time."""

@@ -59,7 +59,13 @@ class Stopwatch:
                     # What then becomes of the step is a matter of others, or of a time.
                     self._intents.pop(here, None)
                 case (
-                    Status.CANCELLED | Status.EXPIRED | Status.PARKED | Status.PAUSED | Status.RESUMED | Status.RETRIED
+                    Status.CANCELLED
+                    | Status.EXPIRED
+                    | Status.UNDONE
+                    | Status.PARKED
+                    | Status.PAUSED
+                    | Status.RESUMED
+                    | Status.RETRIED
                 ):
                     self._drop(saga, {cursor.position for cursor in saga.open})
         self._show_oldest()

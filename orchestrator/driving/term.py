@@ -15,6 +15,7 @@ import structlog
 
 from orchestrator.driving.admission import Admission
 from orchestrator.driving.calls import Surroundings
+from orchestrator.driving.children import Children
 from orchestrator.driving.driver import Driven, Driver
 from orchestrator.driving.looks import Look, Looks
 from orchestrator.driving.port import Participants
@@ -94,7 +95,8 @@ class Term:
         self._participants = means.participants
         self._written = means.written
         surroundings = Surroundings(self._clocks.chance, self._vouched, self._called, means.written)
-        self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics)
+        children = Children(term_log, means.registry, self._clocks.chance, self.wake)
+        self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics, children)
         self._driving: dict[SagaId, Driven] = {}
         self._looks = Looks()
         self._room = asyncio.Event()
@@ -196,7 +198,7 @@ class Term:
         try:
             saga = await self._driver.drive(driven)
             if not saga.state.terminal:
-                self._admission.asleep(saga)
+                self._admission.asleep(driven)
             elif not ended:
                 self._finished(saga)
         except (Fenced, Resign):

@@ -95,6 +95,8 @@ _STATEMENTS = (
     Effect("term.fence_epoch", Wire.POSTGRES, "Reads the epoch that a second raise starts from."),
     Effect("term.disconnect_older_terms", Wire.POSTGRES, "Disconnects writers of older epochs that hold the fence."),
     Effect("term.append", Wire.POSTGRES, "Writes a batch of transitions under the fence.", opens=True),
+    Effect("term.begin_child", Wire.POSTGRES, "Begins the child saga of a step, under the fence.", opens=True),
+    Effect("term.undo_child", Wire.POSTGRES, "Tells the child saga of a step to undo itself.", opens=True),
     Effect("term.acknowledged", Wire.POSTGRES, "Asks a Postgres that was away for the last row it confirmed."),
     Effect("term.prove", Wire.POSTGRES, "Proves that the epoch still holds the fence.", opens=True),
     Effect("term.park", Wire.POSTGRES, "Parks a saga whose rows cannot be understood.", opens=True),

@@ -34,6 +34,7 @@ class Status(StrEnum):
     COMPENSATION_FAILED = "compensation_failed"  # Its budget is spent; the other compensations still run.
     CANCELLED = "cancelled"  # Somebody asked that the saga be undone.
     EXPIRED = "expired"  # The saga's deadline has passed.
+    UNDONE = "undone"  # A completed child saga is undone, since its parent turns back.
     PARKED = "parked"  # The saga needs a person.
     # What operators order: each row names who, why, and by which evidence.
     PAUSED = "paused"

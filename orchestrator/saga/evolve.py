@@ -40,7 +40,8 @@ def evolve(saga: Saga, event: Event) -> Saga:
     """The saga after `event`. Raises CorruptLog when the event cannot follow what the saga has seen."""
     if event.sequence != saga.sequence + 1:
         raise CorruptLog(f"row {event.sequence} follows row {saga.sequence}")
-    if saga.state.terminal and not (saga.state is SagaState.FAILED and event.status in _REOPENING):
+    undone = saga.state is SagaState.COMPLETED and event.status is Status.UNDONE
+    if saga.state.terminal and not undone and not (saga.state is SagaState.FAILED and event.status in _REOPENING):
         raise CorruptLog(f"row {event.sequence} ({event.status}) follows the end of a {saga.state} saga")
     if event.position > len(saga.definition.steps):
         raise CorruptLog(f"row {event.sequence} names step {event.position} of {len(saga.definition.steps)}")
@@ -283,6 +284,7 @@ _EVOLVE = {
     Status.COMPENSATION_FAILED: _compensation_failed,
     Status.CANCELLED: whole.cancelled,
     Status.EXPIRED: whole.cancelled,
+    Status.UNDONE: whole.cancelled,
     Status.PARKED: whole.parked,
     Status.PAUSED: whole.paused,
     Status.RESUMED: whole.resumed,

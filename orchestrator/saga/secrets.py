@@ -38,8 +38,19 @@ def secret_texts(value: Any, paths: Collection[str]) -> frozenset[str]:
     """What the paths name in a JSON value, as texts that `scrubbed` takes out of messages."""
     if not paths:
         return frozenset()
-    found = (text if isinstance(text, str) else str(text) for text in _scalars(_named(value, _tree(paths))))
+    found = (_spelled(item) for item in _scalars(_named(value, _tree(paths))))
     return frozenset(text for text in found if len(text) >= SCRUBBED_CHARS_MIN)
+
+
+def blanked(value: Any, secrets: Any, paths: Collection[str]) -> Any:
+    """A copy of `value`, such as a request, with `***` for all that was taken over from `secrets` under the paths.
+
+    A text that has a secret inside it loses that part alone.
+    """
+    if not paths:
+        return value
+    exact = {_spelled(item) for item in _scalars(_named(secrets, _tree(paths)))}
+    return _blanked(value, exact, secret_texts(secrets, paths))
 
 
 def scrubbed(text: str, secrets: Collection[str]) -> str:
@@ -88,6 +99,20 @@ def _named(value: Any, node: _Node) -> Iterator[Any]:
         for name, child in node.children.items():
             if name in value:
                 yield from _named(value[name], child)
+
+
+def _blanked(value: Any, exact: Collection[str], texts: Collection[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _blanked(item, exact, texts) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_blanked(item, exact, texts) for item in value]
+    if value is not None and not isinstance(value, bool) and _spelled(value) in exact:
+        return HIDDEN
+    return scrubbed(value, texts) if isinstance(value, str) else value
+
+
+def _spelled(value: Any) -> str:
+    return value if isinstance(value, str) else str(value)
 
 
 def _scalars(values: Iterator[Any]) -> Iterator[Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.saga import acting
+from orchestrator.saga import acting, undoing
 from orchestrator.saga.commands import Refused, Succeeded
 from orchestrator.saga.definition import Step, Work
 from orchestrator.saga.events import Event, Order, Status
@@ -36,6 +36,9 @@ class Verb(StrEnum):
     SKIP = "skip"
     RESOLVE = "resolve"
     FORCE = "force"
+    # What the log tells a parent and its child of one another.
+    CHILD = "child"  # The child saga of a step has ended, or will not be undone.
+    UNDO = "undo"  # The saga's parent turns back.
 
 
 # Orders that replace what a participant would have to say: nobody gives them without showing why.
@@ -75,7 +78,7 @@ def heed(saga: Saga, signal: Signal, moment: Moment, cancel_reason: str | None =
     """What follows from a signal; None while that cannot be said, because a call of its step is under way."""
     script = Script(saga, moment, cancel_reason)
     try:
-        if saga.state.terminal and not (saga.state is SagaState.FAILED and signal.verb in REOPENING):
+        if saga.state.terminal and not _reopens(saga, signal):
             raise _Refusal(f"the saga is {saga.state}")
         if signal.verb in NEEDS_EVIDENCE and not (signal.order and signal.order.reason and signal.order.evidence):
             raise _Refusal(f"{signal.verb} needs a reason and evidence")
@@ -90,6 +93,13 @@ def heed(saga: Saga, signal: Signal, moment: Moment, cancel_reason: str | None =
     if not script.saga.state.terminal:
         proceed(script)
     return Heeded(script.saga, tuple(script.events))
+
+
+def _reopens(saga: Saga, signal: Signal) -> bool:
+    """Whether an ended saga may be taken up again by such a signal."""
+    if signal.verb is Verb.UNDO:
+        return saga.state is SagaState.COMPLETED
+    return saga.state is SagaState.FAILED and signal.verb in REOPENING
 
 
 def _position(saga: Saga, signal: Signal) -> int:
@@ -158,6 +168,40 @@ def _reject(script: Script, signal: Signal, position: int, cursor: Cursor | None
     waiting = _approval(script, signal, position, cursor)
     reason = signal.order.reason if signal.order else ""
     acting.rejected(script, waiting, reason, signal.order)
+
+
+# Children.
+
+_PARENT_TURNS = "the saga that runs it turns back"
+
+
+def _child(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    """The child of a step has ended. Nobody may be waiting for that any more, which is no error."""
+    if cursor is None or cursor.phase is not Phase.WAITING:
+        return
+    told = signal.result or {}
+    state, message = told.get("state"), str((told.get("error") or {}).get("message", ""))
+    if cursor.kind is Kind.ACTION:
+        if state == SagaState.COMPLETED:
+            end = told.get("result") or {}
+            acting.decide(script, cursor, Succeeded(end.get("result") or {}))
+        elif state == SagaState.COMPENSATED:
+            acting.decide(script, cursor, Refused("CHILD_COMPENSATED", message or "the child saga was undone"))
+    elif state == SagaState.COMPENSATED:
+        undoing.decide(script, cursor, Succeeded({}))
+    elif state == "REFUSED":
+        undoing.decide(script, cursor, Refused("CHILD_NOT_UNDONE", message))
+
+
+def _undo(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    saga = script.saga
+    if saga.state is SagaState.COMPENSATING:
+        return
+    if saga.sealed:
+        pivot = saga.definition.step(saga.definition.pivot).name
+        raise _Refusal(f"the child saga has come to its pivot, step {pivot}")
+    status = Status.UNDONE if saga.state is SagaState.COMPLETED else Status.CANCELLED
+    script.add(status, message=_PARENT_TURNS)
 
 
 # Orders.
@@ -231,4 +275,6 @@ _HEED: dict[Verb, Callable[[Script, Signal, int, Cursor | None], None]] = {
     Verb.SKIP: _skip,
     Verb.RESOLVE: _resolve,
     Verb.FORCE: _force,
+    Verb.CHILD: _child,
+    Verb.UNDO: _undo,
 }

@@ -39,7 +39,9 @@ def cancelled(saga: Saga, event: Event) -> Saga:
     if committed(saga):
         raise CorruptLog(f"row {event.sequence} ({event.status}) turns back a saga that is past its pivot")
     reason = event.message or "cancelled"
-    if event.status is Status.CANCELLED:
+    if event.status is Status.UNDONE and saga.state is not SagaState.COMPLETED:
+        raise CorruptLog(f"row {event.sequence} undoes a saga that has not completed")
+    if event.status in (Status.CANCELLED, Status.UNDONE):
         return turn_back(replace(saga, cancel_reason=reason), event, Failure("", "CANCELLED", reason), also=())
     return turn_back(saga, event, Failure("", "DEADLINE_EXCEEDED", reason), also=())
 

@@ -14,11 +14,12 @@ from typing import Self
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
+from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
 from orchestrator.saga.progress import FOREVER, wake_at
-from orchestrator.saga.signals import Signal
+from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.memory_rows import MIDNIGHT, NO_EPOCH, Posted, Row, stored_row, when
-from orchestrator.sagalog.port import Claim, Heard, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga, StoredSignal
+from orchestrator.sagalog.rows import outcome
 
 
 class MemorySagaLog:
@@ -115,6 +116,8 @@ class MemorySagaLog:
             posted = self.posted.get(one.signal_id)
             if posted is not None and not posted.heard:
                 posted.heard, posted.refusal = True, one.refusal
+                if posted.signal.verb is Verb.UNDO and one.refusal:
+                    self._tell_parent(self.rows[posted.saga_id], "REFUSED", None, one.refusal)
 
     def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> int:
         """Store `events`, the state of `saga` and what was heard; how many of the events were not in the log before.
@@ -130,7 +133,35 @@ class MemorySagaLog:
             row.state, row.epoch = saga.state, epoch
             row.error = saga.failure.message if saga.failure else None
             row.wake_at = None if saga.state.terminal else wake_at(saga)
+            if saga.state in (SagaState.COMPLETED, SagaState.COMPENSATED):
+                self._tell_parent(row, saga.state.value, outcome(saga), row.error or "")
         return len(fresh)
+
+    def _tell_parent(self, row: Row, state: str, result: Json | None, message: str) -> None:
+        if row.parent is not None:
+            told = {"state": state, "result": result, "error": {"message": message}}
+            number = len(self.posted) + 1
+            self.posted[number] = Posted(row.parent, Signal(number, Verb.CHILD, row.parent_step, told))
+
+    def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
+        """See `TermLog.begin_child`."""
+        if self.rows[parent.id].state is SagaState.RUNNING and self.child(parent.id, step) is None:
+            row = Row(child.id, child.definition, child.version, child.input, child.labels, self.now())
+            self.insert(replace(row, parent=parent.id, parent_step=step))
+
+    def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+        """See `TermLog.undo_child`."""
+        row = self.child(parent.id, step)
+        if row is None:
+            return ""
+        before = [p for p in self.posted.values() if p.saga_id == row.id and p.signal.verb is Verb.UNDO]
+        if row.state is not SagaState.COMPENSATED and all(p.signal.code != str(attempt) for p in before):
+            self.post(row.id, Signal(0, Verb.UNDO, code=str(attempt)))
+        return row.state.value
+
+    def child(self, parent: SagaId, step: str) -> Row | None:
+        """The child saga of a step, if it was begun."""
+        return next((r for r in self.rows.values() if r.parent == parent and r.parent_step == step), None)
 
     def park(self, epoch: Epoch, stored: StoredSaga, reason: str) -> None:
         """Park a saga whose rows cannot be understood; done before, it changes nothing."""
@@ -176,7 +207,7 @@ class MemorySagaLog:
 
     def cancellations(self) -> list[tuple[SagaId, str]]:
         """See `TermLog.cancellations`."""
-        live = (row for row in self.rows.values() if not row.state.terminal)
+        live = (row for row in self.rows.values() if row.state in (SagaState.PENDING, SagaState.RUNNING))
         return [(row.id, row.cancel_reason) for row in live if row.cancel_reason is not None]
 
     def _in_state(self, state: SagaState) -> Iterable[Row]:
@@ -227,6 +258,16 @@ class MemoryTermLog:
         await self._fence()
         if self._store.write(self._epoch, saga, events, heard) != len(events):
             raise InvariantError(f"row {events[0].sequence} of {saga.id} was in the log before it was written")
+
+    async def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
+        """See `TermLog.begin_child`."""
+        await self._fence()
+        self._store.begin_child(parent, step, child)
+
+    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+        """See `TermLog.undo_child`."""
+        await self._fence()
+        return self._store.undo_child(parent, step, attempt)
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """See `TermLog.refuse`."""

@@ -85,6 +85,22 @@ class Claim:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class NewChild:
+    """A saga that a step of another one runs."""
+
+    id: SagaId
+    definition: str
+    version: int
+    input: Json
+    labels: dict[str, str]
+
+
+def child_request(parent: SagaId, step: str) -> str:
+    """The request id of the child saga of a step: one for each step, so that it is begun once."""
+    return f"child:{parent}/{step}"
+
+
 class TermLog(Protocol):
     """The saga log under one epoch. Every write proves that the epoch still holds the fence."""
 
@@ -108,6 +124,15 @@ class TermLog(Protocol):
         waits: it does not return before the outcome is known.
         """
 
+    async def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
+        """Begin the child saga of a step, unless it was begun before or the parent does not run any more.
+
+        Raises as `append` does.
+        """
+
+    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+        """Have the child saga of a step undo itself; its state, empty when it was never begun. Raises as `append`."""
+
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """Signals that no saga can heed, with the reasons. Raises as `append` does."""
 
@@ -127,7 +152,7 @@ class TermLog(Protocol):
         """At most `limit` sagas that nobody has begun, oldest first, without those in `exclude`."""
 
     async def cancellations(self) -> list[tuple[SagaId, str]]:
-        """Live sagas whose cancellation was asked for, with the reasons."""
+        """Sagas that have not turned back and whose cancellation was asked for, with the reasons."""
 
     def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """Every saga that slept until a time that has come, the earliest first, in pages. Raises LogUnavailable."""

@@ -44,7 +44,7 @@ FROM (
 LATERAL (
     SELECT min(t.sequence) AS turned
     FROM baton.step_log AS t
-    WHERE t.saga_id = %(id)s AND t.status IN ('failed', 'unknown', 'cancelled', 'expired')
+    WHERE t.saga_id = %(id)s AND t.status IN ('failed', 'unknown', 'cancelled', 'expired', 'undone')
 ) AS turn
 WHERE bytes <= %(bytes)s OR number = 1
 ORDER BY sequence;
@@ -66,7 +66,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT min(sequence) AS turned
     FROM baton.step_log
-    WHERE saga_id = s.id AND status IN ('failed', 'unknown', 'cancelled', 'expired')
+    WHERE saga_id = s.id AND status IN ('failed', 'unknown', 'cancelled', 'expired', 'undone')
 ) AS turn ON true
 WHERE s.sequence > w.after OR s.state IN ('COMPLETED', 'COMPENSATED', 'FAILED')
 ORDER BY s.id, l.sequence;

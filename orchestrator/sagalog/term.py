@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid5
 
+import orjson
 import psycopg
 import psycopg.types.json
 import structlog
@@ -26,7 +28,7 @@ from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.connection import execute
-from orchestrator.sagalog.port import Heard, StoredSaga
+from orchestrator.sagalog.port import Heard, NewChild, StoredSaga, child_request
 from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.rows import append_parameters, heard_parameters
 from orchestrator.sagalog.term_reader import Connect, TermReader
@@ -156,8 +158,8 @@ class PostgresTermLog(TermReader):
         for waiting in batch:
             await self._commit([waiting])
 
-    async def _until_known(self, query: str, parameters: dict[str, Any], rows: int = 0) -> None:
-        """Run a write until its outcome is known; what was committed unheard is found and left as it is.
+    async def _until_known(self, query: str, parameters: dict[str, Any], rows: int = 0) -> tuple[Any, ...]:
+        """Run a write until its outcome is known, and return its row; what was committed unheard is left as it is.
 
         `rows` is how many rows it must add to the step log, unless a repetition finds them there.
 
@@ -167,13 +169,14 @@ class PostgresTermLog(TermReader):
         while True:
             sent_s = boottime_s()
             try:
-                fences, logged, clock_s = await self._execute(_SQL[query], parameters)
+                row = await self._execute(_SQL[query], parameters)
             except REFUSED_VALUES:
                 raise
             except psycopg.Error as error:
                 away_since_s = away_since_s or sent_s
                 await self._reconnect(away_since_s, error)
                 continue
+            fences, logged, clock_s = row[:3]
             if fences != 1:
                 self._metrics.fenced_writes.inc()
                 raise Fenced(f"epoch {self._epoch} no longer holds the fence of shard {self._settings.shard}")
@@ -183,14 +186,14 @@ class PostgresTermLog(TermReader):
                 )
             self._proven_at_s = sent_s
             self._clock_s, self._clock_read_at_s = clock_s, boottime_s()
-            return
+            return row
 
-    async def _execute(self, statement: Statement, parameters: dict[str, Any]) -> tuple[int, int, float]:
+    async def _execute(self, statement: Statement, parameters: dict[str, Any]) -> tuple[Any, ...]:
         cursor = await execute(self._writer, statement, self._settings.timeout_s, parameters)
         row = await cursor.fetchone()
         if row is None:
             raise InvariantError("a statement that counts returned no row")
-        return int(row[0]), int(row[1]), float(row[2])
+        return tuple(row)
 
     async def _reconnect(self, away_since_s: float, cause: Exception) -> None:
         self._metrics.log_retries.inc()
@@ -230,6 +233,31 @@ class PostgresTermLog(TermReader):
         """Prove the epoch without writing. See `TermLog.prove`."""
         async with self._writing:
             await self._until_known("prove", self._scope)
+
+    async def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
+        """Begin the child saga of a step. See `TermLog.begin_child`."""
+        parameters = {
+            "parent": parent.id,
+            "step": step,
+            "request_id": child_request(parent.id, step),
+            "id": child.id,
+            "definition": child.definition,
+            "version": child.version,
+            "input": orjson.dumps(child.input).decode(),
+            "labels": orjson.dumps(child.labels).decode(),
+        }
+        async with self._writing:
+            await self._until_known("begin_child", {**parameters, **self._scope})
+
+    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+        """Have the child saga of a step undo itself. See `TermLog.undo_child`."""
+        request_id = child_request(parent.id, step)
+        # The same for a repetition after a lost connection, another one for another attempt.
+        key = uuid5(parent.id, f"undo/{step}/{attempt}")
+        parameters = {"request_id": request_id, "key": key}
+        async with self._writing:
+            row = await self._until_known("undo_child", {**parameters, **self._scope})
+        return str(row[3])
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """Refuse signals. See `TermLog.refuse`."""

@@ -57,6 +57,8 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
 -- arrays have the same types in every batch, and one prepared statement serves them all.
 -- A statement whose connection was given up may still be executed long after its repetition, when the saga has gone on
 -- under the same epoch: it must not set the saga's row back, so a row that has come as far is left alone.
+-- Signals are heard in the statement that writes what they led to. A parent is told of the end of its child, and why the
+-- child will not be undone, in the very statement that writes it. The answer says what time it is by this clock.
 WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
 ), logged AS (
@@ -87,13 +89,58 @@ WITH fence AS MATERIALIZED (
         %(result)b::text[], %(error)b::text[], %(next_run_at_s)b::float8[], %(finished)b::boolean[]
     ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished)
     WHERE s.id = c.id AND s.sequence < c.sequence
+    RETURNING s.parent, s.parent_step, s.shard, s.state, s.result, s.error
 ), heard AS (
     UPDATE baton.signal AS s
     SET heard_at = clock_timestamp(), refusal = nullif(h.refusal, '')
     FROM fence, unnest(%(heard)b::bigint[], %(refusal)b::text[]) AS h (id, refusal)
     WHERE s.id = h.id AND s.heard_at IS NULL
+    RETURNING s.saga_id, s.shard, s.verb, s.refusal
+), told AS (
+    INSERT INTO baton.signal (key, saga_id, shard, verb, step, result)
+    SELECT gen_random_uuid(), parent, shard, 'child', parent_step,
+        jsonb_build_object('state', state, 'result', result, 'error', error)
+    FROM changed
+    WHERE parent IS NOT NULL AND state IN ('COMPLETED', 'COMPENSATED')
+    UNION ALL
+    SELECT gen_random_uuid(), c.parent, h.shard, 'child', c.parent_step,
+        jsonb_build_object('state', 'REFUSED', 'error', jsonb_build_object('message', h.refusal))
+    FROM heard AS h JOIN baton.saga AS c ON c.id = h.saga_id
+    WHERE h.verb = 'undo' AND h.refusal IS NOT NULL AND c.parent IS NOT NULL
 )
 SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged), extract(epoch FROM clock_timestamp())::float8;
+
+-- name: begin_child
+-- The child of a step, once. The parent's row is locked and must be running: a late statement cannot begin a child
+-- behind its parent's back, when the parent has turned and found no child to undo.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), parent AS MATERIALIZED (
+    SELECT s.id, s.shard FROM baton.saga AS s, fence WHERE s.id = %(parent)s AND s.state = 'RUNNING' FOR NO KEY UPDATE OF s
+), begun AS (
+    INSERT INTO baton.saga
+        (id, shard, request_id, request_hash, definition, version, state, input, labels, parent, parent_step)
+    SELECT %(id)s, shard, %(request_id)s, ''::bytea, %(definition)s, %(version)s, 'PENDING', %(input)s::text::jsonb,
+        %(labels)s::text::jsonb, id, %(step)s
+    FROM parent
+    ON CONFLICT (request_id) DO NOTHING
+)
+SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM fence;
+
+-- name: undo_child
+-- Tell the child of a step to undo itself, once for each attempt, unless it has been undone or was never begun. Its
+-- state, empty when there is no child, comes back beside the fence.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), child AS MATERIALIZED (
+    SELECT s.id, s.shard, s.state FROM baton.saga AS s, fence WHERE s.request_id = %(request_id)s
+), posted AS (
+    INSERT INTO baton.signal (key, saga_id, shard, verb, step)
+    SELECT %(key)s, id, shard, 'undo', '' FROM child WHERE state <> 'COMPENSATED'
+    ON CONFLICT DO NOTHING
+)
+SELECT (SELECT count(*) FROM fence), 0, extract(epoch FROM clock_timestamp())::float8,
+    coalesce((SELECT state FROM child), '');
 
 -- name: acknowledged
 -- Whether a row that was committed is there: Postgres may have failed over to a standby that had not received it.
@@ -168,9 +215,10 @@ WHERE saga_id = ANY (%(sagas)b::uuid[])
 ORDER BY saga_id, sequence;
 
 -- name: cancellations
+-- Not of sagas that compensate: those have turned back already. saga_cancelling serves it.
 SELECT id, cancel_reason
 FROM baton.saga
-WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND cancel_reason IS NOT NULL;
+WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING') AND cancel_reason IS NOT NULL;
 
 -- name: due
 -- Sagas that slept and whose time has come, by keyset; saga_due serves it, whatever waits for later.

@@ -19,7 +19,7 @@ from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
-from orchestrator.sagalog.port import Claim, Heard, StoredSaga
+from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga
 from orchestrator.simulation.fence_lock import FenceLock, Statement
 from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.network import Reply, Server
@@ -123,6 +123,26 @@ class PostgresModel:
     def append(self, epoch: Epoch, batch: Sequence[Transition], reply: Reply[int | None]) -> None:
         """Write transitions under an epoch; answers how many rows were new, or None when the fence refused."""
         self._fenced(epoch, lambda: self._write(epoch, batch), reply)
+
+    def begin_child(self, epoch: Epoch, parent: Saga, step: str, child: NewChild, reply: Reply[int | None]) -> None:
+        """Begin a child saga under an epoch."""
+
+        def begin() -> int:
+            self.log.begin_child(parent, step, child)
+            return 0
+
+        self._fenced(epoch, begin, reply)
+
+    def undo_child(
+        self, epoch: Epoch, parent: Saga, step: str, attempt: int, states: list[str], reply: Reply[int | None]
+    ) -> None:
+        """Have a child saga undo itself, under an epoch; its state goes into `states`."""
+
+        def undo() -> int:
+            states.append(self.log.undo_child(parent, step, attempt))
+            return 0
+
+        self._fenced(epoch, undo, reply)
 
     def refuse(self, epoch: Epoch, heard: Sequence[Heard], reply: Reply[int | None]) -> None:
         """Refuse signals under an epoch."""

@@ -15,7 +15,7 @@ from typing import TypeVar
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable, Resign
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
-from orchestrator.sagalog.port import Claim, Heard, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga, StoredSignal
 from orchestrator.simulation.loop import Process, SimulationLoop
 from orchestrator.simulation.network import Network, NoAnswer, Reply, Serve, Weather
 from orchestrator.simulation.postgres import PostgresModel, Transition
@@ -144,6 +144,20 @@ class RemoteTermLog:
     async def _commit(self, transitions: list[Transition]) -> None:
         rows = sum(len(events) for _, events, _ in transitions)
         await self._until_known(lambda reply: self._postgres.append(self._epoch, transitions, reply), rows)
+
+    async def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
+        """See `TermLog.begin_child`."""
+        async with self._writing:
+            await self._until_known(lambda reply: self._postgres.begin_child(self._epoch, parent, step, child, reply))
+
+    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+        """See `TermLog.undo_child`."""
+        states: list[str] = []
+        async with self._writing:
+            await self._until_known(
+                lambda reply: self._postgres.undo_child(self._epoch, parent, step, attempt, states, reply)
+            )
+        return states[-1]
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """See `TermLog.refuse`."""

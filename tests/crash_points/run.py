@@ -21,7 +21,7 @@ from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.memory import MemoryTermLog
-from orchestrator.sagalog.port import Claim, Heard, StoredSaga, StoredSignal, TermLog
+from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga, StoredSignal, TermLog
 from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.participants import Outcome
 from orchestrator.telemetry import Metrics
@@ -200,6 +200,20 @@ class _TermLog:
                 world.log.write(self.epoch, saga, events, heard)
 
         await self._witness.effect(f"write {written}", lambda: self._inner.append(saga, events, heard), again)
+
+    async def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
+        def again(world: World) -> None:
+            if world.log.holds_fence(self.epoch):
+                world.log.begin_child(parent, step, child)
+
+        await self._witness.effect("begin child", lambda: self._inner.begin_child(parent, step, child), again)
+
+    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+        def again(world: World) -> None:
+            if world.log.holds_fence(self.epoch):
+                world.log.undo_child(parent, step, attempt)
+
+        return await self._witness.effect("undo child", lambda: self._inner.undo_child(parent, step, attempt), again)
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         await self._witness.effect("refuse", lambda: self._inner.refuse(heard), lambda world: world.log.hear(heard))

@@ -286,6 +286,8 @@ def test_versions_are_compared_retired_and_reinstated(served: Served, tmp_path: 
     assert refused.exit_code == 1
     assert "version 2 of definition 'cli-versions' was retired by ada: it ships to the moon" in refused.stderr
     assert served.json(*start, "--version", "1")["version"] == 1
+    retired = {d["version"]: d["retired"] for d in served.json("definition", "list") if d["name"] == "cli-versions"}
+    assert retired == {1: None, 2: "it ships to the moon"}
     # What has begun goes on, and whoever started it is answered as before.
     assert served.json(*start, "--request-id", "cli-versions-1")["saga_id"] == running["saga_id"]
     assert served.json("saga", "get", running["saga_id"])["state"] == "PENDING"

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.api.veil import ALL_HIDDEN, Veil, Veils, of_definition
 from orchestrator.driving.registry import Compiled
+from orchestrator.driving.veil import ALL_HIDDEN, Veil, Veils, of_definition, shown_request
 from orchestrator.errors import NotFound
-from orchestrator.saga.model import Failure, SagaId
+from orchestrator.saga.model import Failure, Saga, SagaId
 from orchestrator.saga.parse import parse
-from orchestrator.saga.secrets import EVERYTHING, HIDDEN, redacted, scrubbed, secret_texts
+from orchestrator.saga.secrets import EVERYTHING, HIDDEN, blanked, redacted, scrubbed, secret_texts
 from orchestrator.sagalog.records import SagaRecord, TransitionRecord
 
 ORDER = {"id": 7, "card": {"number": "4111-1111", "cvc": 123}, "items": [{"sku": "a", "code": "xyzzy"}, {"sku": "b"}]}
@@ -74,6 +74,21 @@ def test_messages_lose_the_secrets_that_they_quote() -> None:
     texts = secret_texts(ORDER, ["card", "items.code", "id"])
     assert texts == {"4111-1111", "xyzzy"}
     assert scrubbed("card 4111-1111 (xyzzy) is refused", texts) == "card *** (***) is refused"
+
+
+def test_requests_lose_what_was_taken_over_from_secrets() -> None:
+    request = {
+        "card": "4111-1111",
+        "cvc": "123",
+        "sum": 123,
+        "note": "paid by 4111-1111",
+        "id": 7,
+        "ok": True,
+        "x": [123],
+    }
+    shown = {"card": HIDDEN, "cvc": HIDDEN, "sum": HIDDEN, "note": "paid by ***", "id": 7, "ok": True, "x": [HIDDEN]}
+    assert blanked(request, ORDER, ["card"]) == shown
+    assert blanked(request, ORDER, []) == request
 
 
 DEFINITION = parse("""
@@ -150,3 +165,9 @@ async def test_what_a_message_of_a_listed_saga_quotes_cannot_be_told_without_its
 
 def test_a_definition_without_secrets_hides_nothing() -> None:
     assert of_definition(parse("name: x\nsteps: [{name: w, delay: 1s}]")).clear
+
+
+def test_a_planned_request_is_shown_without_secrets_of_the_input_and_of_results() -> None:
+    saga_ = Saga(SagaId(UUID(int=1)), DEFINITION, ORDER, {}, NOW, results=((1, {"token": "t0ken", "id": 9}),))
+    request = {"card": "4111-1111", "token": "t0ken", "id": 9}
+    assert shown_request(saga_, request) == {"card": HIDDEN, "token": HIDDEN, "id": 9}

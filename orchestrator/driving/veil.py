@@ -1,4 +1,4 @@
-"""What of a saga nobody is shown: the secrets of its definition, hidden before anything leaves the API.
+"""What of a saga nobody is shown: the secrets of its definition, hidden before anything leaves the replica.
 
 The definition is looked up by the registry. When that is not possible, nobody knows what is secret: everything is.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import structlog
 
-from orchestrator.api.port import Registry
+from orchestrator.driving.registry import Compiled
 from orchestrator.errors import BatonError
 from orchestrator.saga.definition import Definition
-from orchestrator.saga.model import Failure
-from orchestrator.saga.secrets import EVERYTHING, HIDDEN, redacted, scrubbed, secret_texts
+from orchestrator.saga.model import Failure, Json, Saga
+from orchestrator.saga.secrets import EVERYTHING, HIDDEN, blanked, redacted, scrubbed, secret_texts
 from orchestrator.sagalog.records import NewSaga, SagaRecord, TransitionRecord
 
 log = structlog.get_logger()
@@ -91,22 +91,36 @@ class Veil:
 ALL_HIDDEN = Veil(input=EVERYTHING, otherwise=EVERYTHING, mute=True)
 
 
+class Lookup(Protocol):
+    """Finds compiled definitions: the registry."""
+
+    async def get(self, name: str, version: int) -> Compiled:
+        """One version. Raises NotFound, LogUnavailable, Rejected."""
+
+
 class Veils:
     """Makes the veil of a saga from its definition."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Lookup) -> None:
         self._registry = registry
         self._unknown: set[tuple[str, int]] = set()
 
     async def of(self, record: SagaRecord) -> Veil:
-        """The veil of a saga; one that hides everything when its definition cannot be looked up."""
-        veil = await self._of_definition(record.definition, record.version)
+        """The veil of a saga."""
+        return await self.of_saga(record.definition, record.version, record.input)
+
+    async def of_saga(self, name: str, version: int, input_json: str | None) -> Veil:
+        """The veil of a saga of this definition; one that hides everything when it cannot be looked up.
+
+        Without the input, or where a list leaves a large one out, it cannot be told what messages quote of its
+        secrets: then they say nothing.
+        """
+        veil = await self._of_definition(name, version)
         if not veil.input or veil.mute:
             return veil
-        if record.input is None:
-            # A list leaves large inputs out: what messages quote of them cannot be told.
+        if input_json is None:
             return replace(veil, mute=True)
-        return replace(veil, texts=secret_texts(_value(record.input), veil.input))
+        return replace(veil, texts=secret_texts(_value(input_json), veil.input))
 
     async def input_of(self, new: NewSaga) -> str:
         """The input of a saga that has just been started, as it may be shown."""
@@ -131,6 +145,15 @@ def of_definition(definition: Definition) -> Veil:
     """The secrets that a definition names."""
     steps = tuple((step.name, step.secrets) for step in definition.steps if step.secrets)
     return Veil(input=definition.secrets, steps=steps)
+
+
+def shown_request(saga: Saga, request: Json) -> Json:
+    """A request that was made for a saga, without what it has of the saga's secrets."""
+    definition = saga.definition
+    shown: Json = blanked(request, saga.input, definition.secrets)
+    for position, result in saga.results:
+        shown = blanked(shown, result, definition.step(position).secrets)
+    return shown
 
 
 def _shown(text: str, hide: Callable[[Any], Any]) -> str:
