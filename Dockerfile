@@ -24,6 +24,7 @@ RUN awk -v names="^(${LEFT_OUT})==" '/^[^ ]/ {keep = $0 !~ names} keep' requirem
 COPY pyproject.toml README.md ./
 COPY orchestrator orchestrator
 COPY participants participants
+COPY deploy/definitions deploy/definitions
 RUN /build/tools/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/baton/bin/pip install --no-cache-dir --no-index --no-deps dist/*.whl \
     && /opt/baton/bin/pip uninstall --yes --quiet pip setuptools \

@@ -7,7 +7,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,8 @@ from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.embedded.loopback import free_ports
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import Process, inherited_environment
+from orchestrator.saga.events import Event
+from orchestrator.saga.model import Saga
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.port import Claim, StoredDefinition
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
@@ -29,6 +31,9 @@ from orchestrator.sagalog.term import boottime_s
 from orchestrator.telemetry import Metrics
 
 _READY_S = 20
+
+# Is told of every saga with new rows in the log, and of them.
+Written = Callable[[Saga, Sequence[Event]], None]
 
 
 class OneDefinition:
@@ -64,14 +69,22 @@ class Victorious:
 class Rig:
     """A leader on the real log and the real participant, with nobody else who would lead."""
 
-    def __init__(self, dsn: str, calls: CallSettings, batch_max: int, sagas_max: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        calls: CallSettings,
+        batch_max: int,
+        sagas_max: int,
+        written: Written = lambda saga, events: None,
+    ) -> None:
         self.metrics = Metrics("benchmark", "benchmark")
         self.registry = Registry(OneDefinition(), describe)
         self._log = PostgresSagaLog(LogSettings(dsn, "benchmark", 0, 10.0, 0.2, 10.0, batch_max), self.metrics)
         self._participants = GrpcParticipants(self.registry.codec, calls, self.metrics)
         settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=500, poll_interval_s=1.0)
         clocks = Clocks(boottime_s, random.random)
-        self._leader = Leader(self._log, Means(self.registry, self._participants, settings, clocks, self.metrics))
+        means = Means(self.registry, self._participants, settings, clocks, self.metrics, written)
+        self._leader = Leader(self._log, means)
 
     async def lead_until_finished(self, sagas: int) -> None:
         """Lead one term until so many sagas have completed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from orchestrator.cli import certify, cluster, definition, demo, drill, orders, replica, saga, simulate, soak
+from orchestrator.cli.doctor import doctor
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.leader_label import leader_label
 from orchestrator.cli.migrate import migrate
@@ -22,6 +23,7 @@ orders.add_to(saga.app)
 app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
 app.command("migrate")(migrate)
+app.command("doctor")(doctor)
 app.command("failpoints")(failpoints)
 app.command("leader-label")(leader_label)
 certify.register(app)

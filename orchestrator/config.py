@@ -90,8 +90,36 @@ class Settings(BaseSettings):
     recovery_page: int = Field(
         500, ge=1, description="Sagas read at a time at takeover: bounds the memory of the scan."
     )
+    stop_grace_s: float = Field(
+        5.0, ge=0, description="On SIGTERM, so long calls of clients that are under way may take to be answered."
+    )
     poll_interval_s: float = Field(
         1.0, gt=0, description="Look for pending sagas at least so often, if no NOTIFY came."
+    )
+
+    pending_max: int = Field(
+        100_000, ge=0, description="No new sagas are taken while more wait to be begun; 0: however many."
+    )
+    pending_age_max_s: float = Field(
+        300.0, ge=0, description="No new sagas are taken while the oldest has waited longer to be begun; 0: no limit."
+    )
+    intake_queue_max: int = Field(
+        5_000, ge=0, le=20_000, description="No new sagas are taken while more starts wait for a commit; 0: 20,000."
+    )
+    commit_max_s: float = Field(
+        1.0, ge=0, description="No new sagas are taken while three commits in a row take longer; 0: no limit."
+    )
+    write_absence_max_s: float = Field(
+        5.0, ge=0, description="No new sagas are taken when Postgres has taken no write for longer; 0: no limit."
+    )
+    memory_bytes_max: int = Field(
+        0, ge=0, description="No new sagas are taken while this process holds more; 0: 85 % of its container's limit."
+    )
+    reopen_share: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="New sagas are taken again when what was too much is this share of its limit.",
     )
 
     input_bytes_max: int = Field(1_000_000, ge=1, description="Largest input of a saga, in bytes of JSON.")
@@ -120,6 +148,13 @@ class Settings(BaseSettings):
 
     log_format: Literal["console", "json"] = Field("console", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    log_transitions: bool = Field(
+        True, description="Log one event for each transition of a saga that this leader has written."
+    )
+    log_payloads: bool = Field(
+        False, description="Log the inputs of sagas and the replies of participants with them; they may be private."
+    )
 
     failpoints: str = Field(
         "",

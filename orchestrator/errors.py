@@ -23,7 +23,14 @@ class LogUnavailable(Retryable):
 
 
 class Overloaded(Retryable):
-    """More is asked of this replica than it can take at the moment; nothing was stored. Ask later, or another one."""
+    """More is asked of this replica than it can take at the moment; nothing was stored. Ask later, or another one.
+
+    `retry_after_s` says when, in seconds, if that is known.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Fenced(BatonError):

@@ -10,6 +10,8 @@ import asyncio
 import gc
 import random
 import signal
+import sys
+from collections.abc import Sequence
 
 import psycopg
 import structlog
@@ -27,6 +29,7 @@ from orchestrator.driving.outages import Outages
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
+from orchestrator.driving.transition_log import TransitionLog
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.keeping.archive import Archive
@@ -37,6 +40,9 @@ from orchestrator.keeping.upkeep import Upkeep
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
+from orchestrator.pressure.backpressure import Backpressure
+from orchestrator.saga.events import Event
+from orchestrator.saga.model import Saga
 from orchestrator.sagalog import search
 from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
@@ -48,11 +54,10 @@ from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.term import boottime_s
 from orchestrator.sagalog.upkeep import PostgresUpkeepLog, UpkeepLogSettings
-from orchestrator.telemetry import Metrics
+from orchestrator.telemetry import EventLines, Metrics
 
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
-API_GRACE_S = 1.0
 
 # A leader keeps tens of thousands of objects alive and makes few cycles: the collector looks seldom at what is old. It
 # looks often at what is young, since nothing else runs meanwhile: 50,000 objects take 0.1 s of a core, and a leader
@@ -92,6 +97,7 @@ class Replica:
         self._registry = Registry(self._definitions, describe)
         self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
         self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
+        self._transition_log = _transition_log(settings)
         clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
         means = Means(
@@ -100,13 +106,14 @@ class Replica:
             _leader_settings(settings),
             clocks,
             metrics,
-            written=self._watcher.nudge,
+            written=self._written,
             upkeep=self._upkeep().run,
         )
         self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
         self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
         self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
+        self._backpressure = Backpressure(settings, self._intake, metrics)
         parts = ApiParts(
             self._registry,
             self._intake,
@@ -116,6 +123,7 @@ class Replica:
             self._leadership,
             self._watcher,
             PostgresCertificates(self._pool),
+            self._backpressure.admit,
         )
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
@@ -146,7 +154,7 @@ class Replica:
         return Upkeep(upkeep_log, retention, forgetting, settings.retention_interval_s, metrics)
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT; hand leadership over at once then, and return.
+        """Serve until SIGTERM or SIGINT; refuse what is new then, hand leadership over, finish what is old, and return.
 
         SIGUSR1 comes before them where callers need time to go elsewhere: leadership is handed over, and not won again,
         while everything else is served on.
@@ -185,15 +193,19 @@ class Replica:
                         self._census.run(),
                         self._intake.run(),
                         self._watcher.run(),
+                        self._measure(),
                         self._prepare(),
                     )
                 ]
                 group.create_task(self._leadership.run())
                 await self._stopping.wait()
                 log.info("replica_stops", replica=settings.replica)
-                # Leadership first: another replica drives on while this one says goodbye to its callers.
+                # Nothing new comes in from here on, and callers go to other replicas, at once.
+                self._readiness.leave()
+                self._api.refuse()
+                # Leadership first: another replica drives on while this one finishes what its callers wait for.
                 await self._leadership.close()
-                await self._api.drain(API_GRACE_S)
+                await self._api.drain(settings.stop_grace_s)
                 for part in parts:
                     part.cancel()
         finally:
@@ -211,6 +223,11 @@ class Replica:
             if self._settings.definitions_dir is not None:
                 group.create_task(apply_folder(self._settings.definitions_dir, self._registry))
             group.create_task(self._look_around())
+
+    async def _measure(self) -> None:
+        """See what new sagas would meet, from when there is a schema."""
+        await self._migrated.wait()
+        await self._backpressure.run()
 
     async def _migrate(self) -> None:
         said = ""
@@ -264,6 +281,11 @@ class Replica:
     def _etcd_trouble(self) -> str | None:
         return self._leadership.etcd_trouble
 
+    def _written(self, saga: Saga, events: Sequence[Event]) -> None:
+        self._watcher.nudge(saga.id)
+        if self._transition_log is not None:
+            self._transition_log(saga, events)
+
     def _beat(self, lag_s: float) -> None:
         self._metrics.loop_lag_s.observe(lag_s)
         self._metrics.members.set(len(self._leadership.members()))
@@ -278,6 +300,11 @@ class Replica:
 
     def _accused(self, verdict: str) -> None:
         self._metrics.accusations.labels(verdict).inc()
+
+
+def _transition_log(settings: Settings) -> TransitionLog | None:
+    lines = EventLines(settings.log_format, settings.log_level, sys.stderr)
+    return TransitionLog(lines, payloads=settings.log_payloads) if settings.log_transitions else None
 
 
 def _log_settings(settings: Settings) -> LogSettings:

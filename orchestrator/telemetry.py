@@ -6,10 +6,13 @@ No label ever carries a saga id: the number of series stays bounded by definitio
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Mapping
-from typing import Literal
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
 
+import orjson
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +21,9 @@ _FAST_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _SLOW_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 _GAP_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 30)
 _ROWS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4000, 8000)
+
+LogFormat = Literal["console", "json"]
+_WORD = re.compile(r"[\w.:+/-]+").fullmatch
 
 
 class Metrics:
@@ -157,6 +163,12 @@ class Metrics:
         self.intake_queue = Gauge(
             "baton_intake_queue_depth", "Starts that wait for the next commit.", registry=registry
         )
+        self.pressure = Gauge(
+            "baton_pressure", "1 while this cause keeps new sagas out of this replica.", ["cause"], registry=registry
+        )
+        self.starts_refused = Counter(
+            "baton_starts_refused", "Calls that wanted to start sagas while none were taken.", registry=registry
+        )
         self.pool_size = Gauge("baton_pool_connections", "Postgres connections of the pool.", registry=registry)
         self.pool_waiting = Gauge("baton_pool_waiting", "Requests that wait for a connection.", registry=registry)
 
@@ -217,7 +229,47 @@ def failpoints_struck(counts: Mapping[str, int]) -> CounterMetricFamily:
     return family
 
 
-def set_up_log(log_format: Literal["console", "json"], level: str) -> None:
+class EventLines:
+    """Writes events as `set_up_log` has them written, at a third of the cost: for what happens at every step.
+
+    Events that are added together are written together.
+    """
+
+    def __init__(self, log_format: LogFormat, level: str, file: TextIO) -> None:
+        self._json = log_format == "json"
+        self._level = logging.getLevelNamesMapping()[level.upper()]
+        self._file = file
+        self._lines: list[str] = []
+
+    def add(self, level: Literal["info", "warning"], event: str, fields: Mapping[str, Any]) -> None:
+        """Add an event, unless its level is too low."""
+        if self._level > (logging.INFO if level == "info" else logging.WARNING):
+            return
+        at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        if self._json:
+            line = orjson.dumps({**fields, "event": event, "level": level, "timestamp": at}, default=str).decode()
+        else:
+            pairs = " ".join(f"{name}={_readable(value)}" for name, value in fields.items())
+            line = f"{at} [{level:<9}] {event:<30} {pairs}"
+        self._lines.append(line)
+
+    def flush(self) -> None:
+        """Write what was added, in one go."""
+        if self._lines:
+            self._lines.append("")
+            text = "\n".join(self._lines)
+            self._lines.clear()
+            self._file.write(text)
+            self._file.flush()
+
+
+def _readable(value: object) -> str:
+    """A value in a readable line: bare if it is one word, so that no text can pass for another field or line."""
+    text = value if isinstance(value, str) else str(value)
+    return text if _WORD(text) else repr(text)
+
+
+def set_up_log(log_format: LogFormat, level: str) -> None:
     """Make structlog write one event a line to standard error, for people or for machines."""
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)

@@ -89,7 +89,7 @@ def status(error: BatonError) -> status_pb2.Status:
         details.append(_packed(_bad_request(violations)))
     if isinstance(error, Retryable):
         delay = Duration()
-        delay.FromMilliseconds(_RETRY_DELAY_MS)
+        delay.FromMilliseconds(_pushback_ms(error) or _RETRY_DELAY_MS)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(code=code.value[0], message=shortened(str(error), _MESSAGE_CHARS_MAX), details=details)
 
@@ -144,8 +144,22 @@ async def _abort(context: Context, error: BatonError) -> NoReturn:
     # gRPC's own exception keeps this one alive in a cycle, and its frames keep all that the caller has sent, and what
     # was made of that. Garbage is collected too seldom for megabytes.
     error.__traceback__ = error.__context__ = None
-    await context.abort_with_status(rpc_status.to_status(status(error)))
+    answer = rpc_status.to_status(status(error))
+    pushback_ms = _pushback_ms(error)
+    trailers = answer.trailing_metadata if pushback_ms is None else (*answer.trailing_metadata, _pushback(pushback_ms))
+    await context.abort(answer.code, answer.details, trailers)
     raise error
+
+
+def _pushback_ms(error: BatonError) -> int | None:
+    """When the caller is asked to come again, in milliseconds, where the error says that."""
+    after_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    return None if after_s is None else round(after_s * 1000)
+
+
+def _pushback(milliseconds: int) -> tuple[str, str]:
+    """What gRPC's own retry policy waits for instead of its backoff (proposal A6)."""
+    return ("grpc-retry-pushback-ms", str(milliseconds))
 
 
 async def _abort_defect(context: Context, error: Exception) -> NoReturn:

@@ -60,6 +60,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
     @answered
     async def StartSaga(self, request: saga_pb2.StartSagaRequest, context: Context) -> saga_pb2.StartSagaResponse:
         """Answer when the saga is durable; with `wait`, when it has ended or the deadline is near."""
+        self._starts.admit()
         asked = _asked(request)
         new, future = await self._starts.submit(asked)
         stored = await future
@@ -74,6 +75,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         """Start many sagas; they share commits, and each has an answer of its own."""
         if len(request.requests) > BATCH_MAX:
             raise checks.rejected("requests", f"there are {len(request.requests)}; {BATCH_MAX} are allowed in one call")
+        self._starts.admit()
         # All are queued before the first is waited for.
         queued = [await self._queue(start) for start in request.requests]
         try:

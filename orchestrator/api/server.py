@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
@@ -73,7 +74,10 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class ApiParts:
-    """The rest of the replica, as far as the API needs it. `watcher` and the intake are run by whoever made them."""
+    """The rest of the replica, as far as the API needs it. `watcher` and the intake are run by whoever made them.
+
+    `admit` raises Overloaded while no new sagas are taken.
+    """
 
     registry: Registry
     intake: Intake
@@ -83,6 +87,7 @@ class ApiParts:
     leadership: Leadership
     watcher: Watcher
     certificates: Certificates
+    admit: Callable[[], None] = lambda: None
 
 
 class ApiServer:
@@ -97,7 +102,9 @@ class ApiServer:
         self._server = grpc.aio.server(
             interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
         )
-        starts = Starts(parts.registry, parts.intake, settings.input_bytes_max, parts.definitions, parts.reader)
+        starts = Starts(
+            parts.registry, parts.intake, settings.input_bytes_max, parts.definitions, parts.reader, parts.admit
+        )
         signalling = Signalling(parts.signal_box, parts.reader, parts.registry)
         veils = Veils(parts.registry)
         sagas = SagaService(starts, parts.reader, parts.watcher, signalling, veils, settings.message_bytes_max)
@@ -133,13 +140,18 @@ class ApiServer:
         await self._report(serving=True)
         return port
 
+    def refuse(self) -> None:
+        """Send new calls to other replicas from now on."""
+        self.serving = False
+        self._doorway.shut()
+
     async def drain(self, grace_s: float) -> None:
         """Send new calls to other replicas, and let those under way end for at most `grace_s` seconds.
 
         Callers that wait for sagas are answered at once with the state there is. The port stays open until the process
         ends, so that no call meets a server that is half stopped.
         """
-        self.serving = False
+        self.refuse()
         await self._report(serving=False)
         self._watcher.close()
         await self._doorway.close(grace_s)

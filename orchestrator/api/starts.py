@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,7 +47,10 @@ class Starts:
         input_bytes_max: int,
         definitions: Definitions | None = None,
         reader: SagaReader | None = None,
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
+        """`admit` raises Overloaded while no new sagas are taken; ask it before a call's starts are looked at."""
+        self.admit = admit
         self._registry = registry
         self._newest = Newest(registry)
         self._retirements = Retirements(definitions) if definitions is not None else None

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from orchestrator.cli.errors import ApiUnavailable, refused
+from orchestrator.cli.errors import ApiUnavailable, refused, retry_delay_s
 from orchestrator.cli.route import Backoff, Route
 
 _MESSAGE_BYTES_MAX = 16_000_000
@@ -84,6 +84,8 @@ class Calls:
                 # The next endpoint at once, if there is one that has not been asked; then slower and slower.
                 fresh = len(tried) < len(self.route.endpoints)
                 pause_s = 0.0 if fresh and error.code() is grpc.StatusCode.UNAVAILABLE else backoff.next_s()
+                if not fresh:
+                    pause_s = max(pause_s, retry_delay_s(error))
                 unknown = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
                 if time.monotonic() + pause_s >= give_up_at_s or (unknown and not method.repeatable):
                     raise self.unavailable(error, deadline_s) from None

@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 from orchestrator.errors import BatonError, FieldViolation
 
 _DETAILS_KEY = "grpc-status-details-bin"
+_PUSHBACK_KEY = "grpc-retry-pushback-ms"
 
 
 class ApiUnavailable(BatonError):
@@ -37,6 +38,14 @@ class CallRefused(BatonError):
             self.message,
             *(v.told for v in self.violations if v.description not in self.message),
         ]
+
+
+def retry_delay_s(error: grpc.aio.AioRpcError) -> float:
+    """When the replica wants to be asked again, in seconds; 0 if it does not say."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _PUSHBACK_KEY and isinstance(value, str) and value.isdecimal():
+            return int(value) / 1000
+    return 0.0
 
 
 def refused(error: grpc.aio.AioRpcError) -> CallRefused:

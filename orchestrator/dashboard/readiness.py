@@ -44,6 +44,7 @@ class Readiness:
         self._beat_at_s = time.monotonic()
         self._postgres = "not asked yet"
         self._etcd_reached = False
+        self._leaving = False
         # Replaced as a whole, so that other threads may read it at any time.
         self._waiting: tuple[str, ...] = ("starting",)
 
@@ -55,6 +56,11 @@ class Readiness:
     def waiting_for(self) -> tuple[str, ...]:
         """What the replica waits for; nothing when it is ready."""
         return self._waiting
+
+    def leave(self) -> None:
+        """Say that this replica is not ready any more, at once and for good."""
+        self._leaving = True
+        self._waiting = ("replica: it shuts down",)
 
     async def run(self) -> None:
         """Beat, and look at what the replica needs, until cancelled."""
@@ -78,6 +84,8 @@ class Readiness:
             await asyncio.sleep(_PROBE_S)
 
     def _look(self) -> None:
+        if self._leaving:
+            return
         waiting = []
         if not self._serving():
             waiting.append("api: it does not serve")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,9 +13,10 @@ from orchestrator.driving.port import Invocation, Participants
 from orchestrator.errors import InvariantError
 from orchestrator.saga.commands import Ask, Begin, Call, Outcome, Refused
 from orchestrator.saga.definition import Method, Step
+from orchestrator.saga.events import Event
 from orchestrator.saga.evolve import NOT_TO_BE_MADE
 from orchestrator.saga.mapping import PointsNowhere
-from orchestrator.saga.model import Kind, Saga, SagaId
+from orchestrator.saga.model import Kind, Saga
 from orchestrator.saga.progress import context
 from orchestrator.sagalog.port import TermLog
 from orchestrator.telemetry import Metrics
@@ -30,13 +31,14 @@ Effort = Call | Ask | Begin
 class Surroundings:
     """What the loop may not decide: chance, and whether the lease still vouches for this leader.
 
-    `called` is told of every call that has ended, `written` of every saga with new rows in the log.
+    `called` is told of every call that has ended, `written` of every saga with new rows in the log, and of
+    them.
     """
 
     chance: Callable[[], float]
     vouched: Callable[[], bool]
     called: Callable[[], None]
-    written: Callable[[SagaId], None]
+    written: Callable[[Saga, Sequence[Event]], None]
 
 
 class Caller:

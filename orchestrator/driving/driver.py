@@ -112,7 +112,7 @@ class Driver:
         driven.saga = saga
         if events:
             self._stopwatch.logged(saga, events)
-            self._surroundings.written(saga.id)
+            self._surroundings.written(saga, events)
 
     async def _heed(self, driven: Driven) -> None:
         """Heed every signal that can be heeded now, and turn back if that is wanted and nothing else will say so."""

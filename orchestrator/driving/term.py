@@ -7,7 +7,7 @@ away for too long) cancels every task of it, and nothing of it is left behind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from orchestrator.driving.looks import Look, Looks
 from orchestrator.driving.port import Participants
 from orchestrator.driving.registry import Registry
 from orchestrator.errors import BatonError, CorruptLog, Fenced, NotFound, Rejected, Resign
+from orchestrator.saga.events import Event
 from orchestrator.saga.machine import fold, parked
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
 from orchestrator.sagalog.port import Claim, Heard, StoredSaga, TermLog
@@ -75,14 +76,14 @@ Upkeep = Callable[[TermLog], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What every term of a leader works with. `written` is told of every saga with new rows in the log."""
+    """What every term of a leader works with. `written` is told of every saga with new rows in the log, and of them."""
 
     registry: Registry
     participants: Participants
     settings: LeaderSettings
     clocks: Clocks
     metrics: Metrics
-    written: Callable[[SagaId], None] = lambda _: None
+    written: Callable[[Saga, Sequence[Event]], None] = lambda saga, events: None
     upkeep: Upkeep | None = None
 
 
@@ -98,6 +99,7 @@ class Term:
         self._metrics = means.metrics
         self._participants = means.participants
         self._upkeep = means.upkeep
+        self._written = means.written
         surroundings = Surroundings(self._clocks.chance, self._vouched, self._called, means.written)
         children = Children(term_log, means.registry, self._clocks.chance, self.wake)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics, children)
@@ -237,7 +239,9 @@ class Term:
             return
         event = parked(saga, self.epoch, reason)
         heard = [Heard(signal.id, f"the saga was parked: {reason}") for signal in driven.signals]
-        await self._log.append(fold(saga, (event,)), (event,), heard)
+        saga = fold(saga, (event,))
+        await self._log.append(saga, (event,), heard)
+        self._written(saga, (event,))
         self._metrics.sagas_finished.labels(saga.definition.name, SagaState.FAILED.value).inc()
 
     async def _park(self, stored: StoredSaga, reason: str) -> None:

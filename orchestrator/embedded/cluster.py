@@ -27,7 +27,13 @@ from orchestrator.embedded.standby import PostgresPair
 from orchestrator.errors import InvariantError
 
 SHOP = ("inventory", "payment", "orders", "shipping")
-SAMPLE_DEFINITIONS = Path(__file__).resolve().parents[2] / "deploy" / "definitions"
+
+# In the source tree the samples stand among the files to deploy; in a wheel they are in the package.
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGED_DEFINITIONS = _PACKAGE / "demo" / "definitions"
+SAMPLE_DEFINITIONS = (
+    _PACKAGED_DEFINITIONS if _PACKAGED_DEFINITIONS.is_dir() else _PACKAGE.parent / "deploy" / "definitions"
+)
 
 _READY_TIMEOUT_S = 60.0
 _LEADER_DEADLINE_S = 1.0

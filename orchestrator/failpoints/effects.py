@@ -113,6 +113,8 @@ _STATEMENTS = (
     Effect("term.signals", Wire.POSTGRES, "Looks for answers and orders that nobody has heeded."),
     Effect("intake.start", Wire.POSTGRES, "Stores a batch of new sagas.", opens=True),
     Effect("intake.started", Wire.POSTGRES, "Finds what is stored under request ids that were used before."),
+    Effect("strain.backlog", Wire.POSTGRES, "Counts the sagas that wait to be begun."),
+    Effect("strain.commit", Wire.POSTGRES, "Writes nothing, to see how long a commit takes."),
     Effect("reader.saga", Wire.POSTGRES, "Reads a saga for a caller."),
     Effect("reader.sagas", Wire.POSTGRES, "Lists sagas for a caller."),
     Effect("reader.history", Wire.POSTGRES, "Reads the transitions of a saga for a caller."),

@@ -12,9 +12,10 @@ import itertools
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -37,6 +38,9 @@ _SHUTTING_DOWN = "this replica is shutting down"
 QUEUE_MAX = 20_000
 QUEUE_BYTES_MAX = 128_000_000
 BATCH_BYTES_MAX = 8_000_000
+
+# A full disk is made larger by people.
+_DISK_AGAIN_S = 2.0
 
 log = structlog.get_logger()
 
@@ -84,6 +88,13 @@ class Intake:
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._last_id: SagaId | None = None
+        # When Postgres said last that it has no room for more, by the monotonic clock.
+        self.disk_full_at_s = float("-inf")
+
+    @property
+    def waiting(self) -> int:
+        """How many starts wait for a commit."""
+        return len(self._waiting)
 
     async def start(self, new: NewSaga) -> Started:
         """Store a saga and return when it is durable.
@@ -146,14 +157,15 @@ class Intake:
         except REFUSED_VALUES as error:
             await self._set_apart(batch, error)
             return
+        except Overloaded as error:
+            self._refuse_all(batch, partial(Overloaded, str(error), error.retry_after_s))
+            return
         except LogUnavailable as error:
-            for waiting in batch:
-                _refuse(waiting, LogUnavailable(str(error)))
+            self._refuse_all(batch, partial(LogUnavailable, str(error)))
             return
         except asyncio.CancelledError:
             # Whether they are stored is unknown: another replica tells, by the same request ids.
-            for waiting in batch:
-                _refuse(waiting, LogUnavailable(_SHUTTING_DOWN))
+            self._refuse_all(batch, partial(LogUnavailable, _SHUTTING_DOWN))
             raise
         self._metrics.intake_batch_rows.observe(len(batch))
         for waiting in batch:
@@ -184,7 +196,8 @@ class Intake:
     async def _until_known(self, batch: Sequence[_Waiting]) -> dict[str, _Stored]:
         """Store `batch`, repeated on new connections until the outcome is known.
 
-        Raises LogUnavailable once that has taken `timeout_s`, and REFUSED_VALUES as they come.
+        Raises LogUnavailable once that has taken `timeout_s`, Overloaded when Postgres has no room for what was never
+        tried before, and REFUSED_VALUES as they come.
         """
         give_up_at_s = time.monotonic() + self._settings.timeout_s
         for tries in itertools.count(1):
@@ -196,6 +209,10 @@ class Intake:
                 raise
             except (LogUnavailable, psycopg.Error) as error:
                 reason = str(error).strip() or "the connection was lost"
+                if isinstance(error, psycopg.errors.DiskFull):
+                    self.disk_full_at_s = time.monotonic()
+                    if tries == 1:
+                        raise Overloaded(f"Postgres has no room for new sagas: {reason}", _DISK_AGAIN_S) from error
                 if self._connection is not None:
                     await self._connection.close()
                     self._connection = None
@@ -229,9 +246,13 @@ class Intake:
         connection.prepare_threshold = 1
         return connection
 
+    def _refuse_all(self, batch: Iterable[_Waiting], error: Callable[[], BatonError]) -> None:
+        """Give each its own error: it keeps the frames alive that it passes through."""
+        for waiting in batch:
+            _refuse(waiting, error())
+
     def _abandon(self) -> None:
-        for waiting in self._waiting:
-            _refuse(waiting, LogUnavailable(_SHUTTING_DOWN))
+        self._refuse_all(self._waiting, partial(LogUnavailable, _SHUTTING_DOWN))
         self._waiting.clear()
         self._waiting_bytes = 0
 

@@ -19,7 +19,7 @@ from orchestrator.cli.client import Client
 from orchestrator.embedded.cluster import in_thread
 from orchestrator.embedded.loopback import free_ports, http_get
 from orchestrator.embedded.servers import Replica
-from orchestrator.pb.baton.v1 import saga_pb2
+from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from participants.pb.shop.v1 import echo_pb2, echo_pb2_grpc, fault_pb2
 
 from .house import WITHIN_S, House, eventually, inject
@@ -54,8 +54,11 @@ class Echo(echo_pb2_grpc.EchoServiceServicer):
     def __init__(self) -> None:
         self.now = 0
         self.most = 0
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def Do(self, request: echo_pb2.EchoRequest, context: object) -> echo_pb2.EchoResponse:
+        await self.open.wait()
         self.now += 1
         self.most = max(self.most, self.now)
         # Work, not waiting: calls must overlap.
@@ -127,6 +130,66 @@ async def test_no_more_sagas_are_driven_and_no_more_calls_made_at_once_than_the_
     assert max(readings) <= _SAGAS_MAX
     assert echo.most == _CALLS_MAX
     assert _CALLS_MAX <= await most_at_once(cluster.baton_dsn, "echo-twice") <= _SAGAS_MAX
+
+
+async def test_an_overload_refuses_starts_until_the_backlog_has_gone_and_loses_nothing_that_was_accepted(
+    house: House, tmp_path: Path
+) -> None:
+    cluster, echo = house.cluster, Echo()
+    echo.open.clear()
+    env = {"BATON_SHARD": "2", "BATON_SAGAS_MAX": str(_SAGAS_MAX), "BATON_PENDING_MAX": "20"}
+    replica = Replica("crowded", free_ports(3), cluster.baton_dsn, cluster.etcd.endpoints, env, tmp_path)
+    replica.start()
+    accepted: set[str] = set()
+    refused: list[grpc.aio.AioRpcError] = []
+    try:
+        await replica.wait_ready(WITHIN_S)
+        async with echo_server(echo) as address, Client([replica.api_address], deadline_s=WITHIN_S) as client:
+            await apply_echo(client, address)
+            # Plain gRPC: a client of ours would come again until it is let in.
+            stub = saga_pb2_grpc.SagaServiceStub(replica.channel())
+
+            async def start_one(number: int) -> bool:
+                request = saga_pb2.StartSagaRequest(
+                    definition="echo-twice", input_json="{}", request_id=f"crowd-{number}", labels={"of": "the crowd"}
+                )
+                try:
+                    accepted.add((await stub.StartSaga(request, timeout=WITHIN_S)).saga.saga_id)
+                except grpc.aio.AioRpcError as error:
+                    refused.append(error)
+                    return False
+                return True
+
+            async def overloaded() -> bool:
+                return not await start_one(len(accepted))
+
+            await eventually(overloaded, "a start that is refused")
+            assert len(accepted) > 20
+            trailers = {key for error in refused for key, _ in error.trailing_metadata() or ()}
+            assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+            assert trailers >= {"grpc-retry-pushback-ms", "grpc-status-details-bin"}
+            assert value(await metrics_of(replica), "baton_pressure", cause="backlog") == 1
+            # Reads go on.
+            question = saga_pb2.ListSagasRequest(labels={"of": "the crowd"})
+            assert {saga.saga_id for saga in await client.list_sagas(question, 10_000)} == accepted
+
+            echo.open.set()
+
+            async def taken_again() -> bool:
+                return await start_one(len(accepted))
+
+            await eventually(taken_again, "a start that is taken again")
+            assert value(await metrics_of(replica), "baton_pressure", cause="backlog") == 0
+            assert value(await metrics_of(replica), "baton_starts_refused_total") == len(refused)
+            done = saga_pb2.ListSagasRequest(labels=question.labels, states=[saga_pb2.SAGA_STATE_COMPLETED])
+
+            async def all_completed() -> bool:
+                return {saga.saga_id for saga in await client.list_sagas(done, 10_000)} == accepted
+
+            await eventually(all_completed, f"{len(accepted)} completed sagas")
+    finally:
+        await in_thread(replica.stop)
+        await replica.close()
 
 
 async def test_the_metrics_tell_of_a_takeover_and_of_the_work_after_it(house: House) -> None:

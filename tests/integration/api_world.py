@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,6 +222,13 @@ class Leadership:
 
 
 @dataclass
+class Door:
+    """Whether new sagas are taken: what the test puts here is asked."""
+
+    admit: Callable[[], None] = lambda: None
+
+
+@dataclass
 class Served:
     """A running API server and what it is made of."""
 
@@ -230,6 +237,7 @@ class Served:
     registry: Registry
     metrics: Metrics
     wakes: list[None]
+    door: Door
 
 
 @asynccontextmanager
@@ -245,12 +253,16 @@ async def serving(
     intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
     watcher = Watcher(reader)
     leadership = leadership or Leadership()
+    door = Door()
     certificates = PostgresCertificates(pool)
-    parts = ApiParts(registry, intake, reader, SignalBox(pool), definitions, leadership, watcher, certificates)
+    box = SignalBox(pool)
+    parts = ApiParts(
+        registry, intake, reader, box, definitions, leadership, watcher, certificates, lambda: door.admit()
+    )
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
     running = [asyncio.create_task(intake.run()), asyncio.create_task(watcher.run())]
     try:
-        yield Served(server, await server.start(), registry, metrics, wakes)
+        yield Served(server, await server.start(), registry, metrics, wakes, door)
     finally:
         await server.stop(1.0)
         for task in running:

@@ -51,3 +51,30 @@ async def test_a_call_that_does_not_end_is_not_waited_for_longer_than_the_grace(
     began_s = time.monotonic()
     await doorway.close(grace_s=0.05)
     assert 0.04 < time.monotonic() - began_s < 5
+
+
+async def test_a_call_is_under_way_until_its_answer_has_been_sent_also_when_it_fails() -> None:
+    async def answer(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        if request == b"abort":
+            await context.abort(grpc.StatusCode.INTERNAL, "no")
+        if request == b"fail":
+            raise ZeroDivisionError
+        return request
+
+    doorway = Doorway()
+    server = grpc.aio.server(interceptors=(doorway,))
+    method = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.S", {"Do": method}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary("/t.S/Do")
+            answers = await asyncio.gather(
+                *(call(text, timeout=10) for text in (b"fine", b"abort", b"fail") * 20), return_exceptions=True
+            )
+            assert sum(answer == b"fine" for answer in answers) == 20
+            # Otherwise it would wait for ever: all have left.
+            await asyncio.wait_for(doorway.close(grace_s=60), 10)
+    finally:
+        await server.stop(None)

@@ -52,7 +52,7 @@ def test_a_retry_set_under_a_leader_whose_clock_is_an_hour_ahead_waits_no_longer
         term = await store.raise_epoch(Claim(0, "r2", "c1", 2, "gone"))
         assert term is not None
         began_s = now_s()
-        surroundings = Surroundings(lambda: 0.0, lambda: True, lambda: None, lambda _: None)
+        surroundings = Surroundings(lambda: 0.0, lambda: True, lambda: None, lambda saga, events: None)
         driver = Driver(0, term, Obliging(), surroundings, Metrics("test", "r2"))
         await driver.drive(Driven(saga))
         assert store.rows[OURS].state is SagaState.COMPLETED

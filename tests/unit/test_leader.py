@@ -233,7 +233,7 @@ async def test_a_lease_in_doubt_makes_the_fence_vouch_before_each_call(store: Me
         await original()
 
     term_log.prove = count  # type: ignore[method-assign]
-    surroundings = Surroundings(lambda: 0.5, lambda: False, lambda: None, lambda _: None)
+    surroundings = Surroundings(lambda: 0.5, lambda: False, lambda: None, lambda saga, events: None)
     driver = Driver(0, term_log, Participants(succeed), surroundings, Metrics("test", "r1"))
     row = stored(1)
     store.insert(row)

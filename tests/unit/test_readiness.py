@@ -119,3 +119,17 @@ async def test_sagas_are_counted_while_somebody_scrapes_and_the_last_counts_outl
         idle = counted
         await asyncio.sleep(0.03)
         assert counted == idle
+
+
+async def test_a_replica_that_ends_is_not_ready_at_once_and_for_good() -> None:
+    world = World()
+    world.postgres, world.etcd, world.serving = None, None, True
+    readiness = Readiness(world.ping, lambda: world.etcd, lambda: world.serving)
+    async with running(readiness):
+        await until(lambda: not readiness.waiting_for())
+        readiness.leave()
+        assert waits_for(readiness) == {"replica"}
+        # The loop that looks has run again, and has not changed its mind.
+        beat_at_s = readiness._beat_at_s
+        await until(lambda: readiness._beat_at_s != beat_at_s)
+        assert waits_for(readiness) == {"replica"}

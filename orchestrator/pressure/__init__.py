@@ -1,0 +1,1 @@
+"""Whether a replica takes new sagas at the moment."""
