@@ -27,7 +27,10 @@ from orchestrator.driving.outages import Outages
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
+from orchestrator.driving.veil import Veils
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
+from orchestrator.events.assemble import relay_of
+from orchestrator.events.streams import EventStreams
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.keeping.archive import Archive
 from orchestrator.keeping.forgetting import Forgetting
@@ -37,9 +40,11 @@ from orchestrator.keeping.upkeep import Upkeep
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
+from orchestrator.saga.model import SagaId
 from orchestrator.sagalog import search
 from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
+from orchestrator.sagalog.events import PostgresEvents
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
@@ -94,13 +99,16 @@ class Replica:
         self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
         clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
+        self._events = PostgresEvents(self._pool, settings.shard, Veils(self._registry).event)
+        self._streams = EventStreams(self._events, metrics)
+        self._relay = relay_of(settings, self._events, metrics)
         means = Means(
             self._registry,
             Outages(self._participants, boottime_s, random.random, metrics),
             _leader_settings(settings),
             clocks,
             metrics,
-            written=self._watcher.nudge,
+            written=self._written,
             upkeep=self._upkeep().run,
         )
         self._leader = Leader(self._saga_log, means)
@@ -116,6 +124,8 @@ class Replica:
             self._leadership,
             self._watcher,
             PostgresCertificates(self._pool),
+            self._events,
+            self._streams,
         )
         self._api = ApiServer(_api_settings(settings), parts)
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
@@ -185,9 +195,12 @@ class Replica:
                         self._census.run(),
                         self._intake.run(),
                         self._watcher.run(),
+                        self._streams.run(),
                         self._prepare(),
                     )
                 ]
+                if self._relay is not None:
+                    parts.append(group.create_task(self._relay.run(self._leader.vouched)))
                 group.create_task(self._leadership.run())
                 await self._stopping.wait()
                 log.info("replica_stops", replica=settings.replica)
@@ -203,6 +216,12 @@ class Replica:
             await self._searches.close()
             self._http.close()
         log.info("replica_stopped", replica=settings.replica)
+
+    def _written(self, saga_id: SagaId) -> None:
+        self._watcher.nudge(saga_id)
+        self._streams.nudge()
+        if self._relay is not None:
+            self._relay.nudge()
 
     async def _prepare(self) -> None:
         """Migrate the saga log, apply the definitions of the folder, then keep what a term needs warm."""
