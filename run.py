@@ -229,7 +229,7 @@ def renew_lock(arguments: "list[str]") -> int:
     """Write both lock files: what production needs, and what tests and checks need besides."""
     with Exclusive():
         uv = find_uv()
-        for name, extra in (("requirements.lock", ()), (LOCK.name, ("--extra", "dev", "-"))):
+        for name, extra in (("requirements.lock", ("--extra", "nats")), (LOCK.name, ("--extra", "dev", "-"))):
             # Neither the folder of whoever ran this nor the address of a registry belongs in the files.
             options = ["--universal", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
             options += ["--python-version", "{}.{}".format(*PYTHON_MIN)]

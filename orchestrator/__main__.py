@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import certify, cluster, definition, demo, drill, orders, replica, saga, simulate, soak
+from orchestrator.cli import certify, cluster, definition, demo, drill, events, orders, replica, saga, simulate, soak
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.leader_label import leader_label
@@ -22,6 +22,7 @@ app.add_typer(cluster.app, name="cluster")
 orders.add_to(saga.app)
 app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
+app.add_typer(events.app, name="events")
 app.command("migrate")(migrate)
 app.command("doctor")(doctor)
 app.command("failpoints")(failpoints)

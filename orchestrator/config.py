@@ -145,6 +145,26 @@ class Settings(BaseSettings):
         description="How far replicas' clocks may be apart, and how late a call may still reach a participant: the "
         "watermark up to which participants forget trails by it.",
     )
+    events_broker: str = Field(
+        "",
+        repr=False,
+        description="Comma list of nats:// or tls:// URLs of a NATS server with JetStream, with user and password or "
+        "token if need be: the leader publishes every event there. Empty: no relay.",
+    )
+    events_stream: str = Field(
+        "BATON", pattern=r"^[A-Za-z0-9_-]+$", description="The JetStream stream; made if there is none of this name."
+    )
+    events_subject: str = Field(
+        "baton.events",
+        pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+        description="What the subjects of events begin with; definition and type follow.",
+    )
+    events_ca_file: Path | None = Field(None, description="PEM file of the authority of the broker's certificate.")
+    events_payloads: bool = Field(
+        False, description="Publish participants' replies and error messages, too. They may hold secrets."
+    )
+    events_page: int = Field(500, ge=1, le=5000, description="Events that are on their way to the broker at once.")
+    events_timeout_s: float = Field(5.0, gt=0, description="Longest wait for the broker before events are repeated.")
 
     log_format: Literal["console", "json"] = Field("console", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
@@ -173,6 +193,14 @@ class Settings(BaseSettings):
     @classmethod
     def _address(cls, value: str) -> str:
         _require_address(value, allow_empty=True)
+        return value
+
+    @field_validator("events_broker")
+    @classmethod
+    def _broker(cls, value: str) -> str:
+        for url in filter(None, value.split(",")):
+            if not url.strip().startswith(("nats://", "tls://")):
+                raise ValueError("each broker is a nats:// or tls:// URL, such as nats://127.0.0.1:4222")
         return value
 
     @field_validator("failpoints")

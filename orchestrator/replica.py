@@ -30,7 +30,10 @@ from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.driving.transition_log import TransitionLog
+from orchestrator.driving.veil import Veils
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
+from orchestrator.events.assemble import relay_of
+from orchestrator.events.streams import EventStreams
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.keeping.archive import Archive
 from orchestrator.keeping.forgetting import Forgetting
@@ -46,6 +49,7 @@ from orchestrator.saga.model import Saga
 from orchestrator.sagalog import search
 from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
+from orchestrator.sagalog.events import PostgresEvents
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
@@ -100,6 +104,9 @@ class Replica:
         self._transition_log = _transition_log(settings)
         clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
+        self._events = PostgresEvents(self._pool, settings.shard, Veils(self._registry).event)
+        self._streams = EventStreams(self._events, metrics)
+        self._relay = relay_of(settings, self._events, metrics)
         means = Means(
             self._registry,
             Outages(self._participants, boottime_s, random.random, metrics),
@@ -123,6 +130,8 @@ class Replica:
             self._leadership,
             self._watcher,
             PostgresCertificates(self._pool),
+            self._events,
+            self._streams,
             self._backpressure.admit,
         )
         self._api = ApiServer(_api_settings(settings), parts)
@@ -194,9 +203,12 @@ class Replica:
                         self._intake.run(),
                         self._watcher.run(),
                         self._measure(),
+                        self._streams.run(),
                         self._prepare(),
                     )
                 ]
+                if self._relay is not None:
+                    parts.append(group.create_task(self._relay.run(self._leader.vouched)))
                 group.create_task(self._leadership.run())
                 await self._stopping.wait()
                 log.info("replica_stops", replica=settings.replica)
@@ -283,6 +295,9 @@ class Replica:
 
     def _written(self, saga: Saga, events: Sequence[Event]) -> None:
         self._watcher.nudge(saga.id)
+        self._streams.nudge()
+        if self._relay is not None:
+            self._relay.nudge()
         if self._transition_log is not None:
             self._transition_log(saga, events)
 

@@ -191,6 +191,23 @@ class Metrics:
             registry=registry,
         )
 
+        # Events.
+        self.event_streams = Gauge("baton_event_streams", "Callers that stream events now.", registry=registry)
+        self.events_published = Counter(
+            "baton_events_published", "Events that the broker has acknowledged to this replica.", registry=registry
+        )
+        self.events_publish_errors = Counter(
+            "baton_events_publish_errors",
+            "Attempts of the relay that failed, by what failed.",
+            ["what"],
+            registry=registry,
+        )
+        self.events_relay_lag_s = Gauge(
+            "baton_events_relay_lag_seconds",
+            "Age of the oldest event that the relay of this leader has not published; 0 when there is none.",
+            registry=registry,
+        )
+
         # The process.
         self.loop_lag_s = Histogram(
             "baton_loop_lag_seconds", "Lateness of the main loop's beat.", buckets=_FAST_S, registry=registry

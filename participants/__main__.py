@@ -8,13 +8,15 @@ import sys
 import uvloop
 from pydantic import ValidationError
 
-from participants import echo, inventory, orders, payment, shipping
+from participants import choreography, echo, inventory, notifications, orders, payment, shipping
 from participants.faults import BadFault
 from participants.log import configure_log
 from participants.server import BadAddress, Participant, Service
 from participants.settings import ParticipantSettings
 
-SERVICES = {module.SERVICE.name: module.SERVICE for module in (inventory, payment, orders, shipping, echo)}
+SERVICES = {
+    module.SERVICE.name: module.SERVICE for module in (inventory, payment, orders, shipping, echo, notifications)
+} | choreography.SERVICES
 
 # What sysexits.h calls a wrong configuration.
 _BAD_CONFIGURATION = 78

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -59,6 +59,10 @@ class Service:
     migrations: Traversable | None = None
     prepare: Callable[[Database, ParticipantSettings], Any] | None = field(default=None)
     reporter: Callable[[ParticipantSettings], Reporter] | None = field(default=None)
+    # What the service does beside answering calls, from when its database is open; cancelled when it stops.
+    background: Callable[[Database, ParticipantSettings], Awaitable[None]] | None = None
+    # Further parts of the kit that it keeps in its schema.
+    shared_migrations: tuple[Traversable, ...] = ()
 
 
 class Participant:
@@ -85,6 +89,7 @@ class Participant:
         self._health = health.aio.HealthServicer()
         self._server = self._make_server()
         self._opening: asyncio.Task[None] | None = None
+        self._background: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen at once; serve as soon as Postgres is there. Raises BadAddress."""
@@ -112,6 +117,9 @@ class Participant:
             # What it has not told is stored, and told after the next start.
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.wait((self._background,), timeout=self._settings.shutdown_grace_s)
         await self._health.enter_graceful_shutdown()
         self._exchange.close()
         await self._server.stop(self._settings.shutdown_grace_s)
@@ -135,13 +143,26 @@ class Participant:
 
     async def _open(self) -> None:
         if self._database is not None and self._service.migrations is not None:
-            await self._database.open([MIGRATIONS / "barrier", self._service.migrations])
+            shared = [MIGRATIONS / "barrier", *self._service.shared_migrations]
+            await self._database.open([*shared, self._service.migrations])
             if self._service.prepare is not None:
                 await self._service.prepare(self._database, self._settings)
-        if self._answers is not None:
-            self._telling = asyncio.create_task(self._answers.run())
+            if self._answers is not None:
+                self._telling = asyncio.create_task(self._answers.run())
+            if self._service.background is not None:
+                self._background = asyncio.create_task(self._run_background(self._service.background, self._database))
         await self._set_health(True)
         log.info("participant serves", service=self._service.name, port=self.port)
+
+    async def _run_background(
+        self, background: Callable[[Database, ParticipantSettings], Awaitable[None]], database: Database
+    ) -> None:
+        try:
+            await background(database, self._settings)
+        except Exception:
+            # Without it the service does half of its work: whoever watches its health must hear of that.
+            log.exception("the background of the participant has ended", service=self._service.name)
+            await self._set_health(False)
 
     def _make_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(interceptors=[self._interceptor], options=_options(self._settings))

@@ -48,6 +48,18 @@ class ParticipantSettings(BaseSettings):
         default="", description="payment: comma list of customers whose cards are declined."
     )
 
+    baton: str = Field(
+        default="127.0.0.1:7400", description="notifications: comma list of host:port, the API of Baton's replicas."
+    )
+    broker: str = Field(
+        default="nats://127.0.0.1:4222", repr=False, description="NATS with JetStream, for the services by events."
+    )
+    processed_keep_s: float = Field(
+        default=30 * 86_400.0,
+        gt=0,
+        description="Ids of handled events are kept so long; none may come again later.",
+    )
+
     log_format: Literal["console", "json"] = Field(default="console", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged."
@@ -61,6 +73,20 @@ class ParticipantSettings(BaseSettings):
         except psycopg.ProgrammingError as error:
             raise ValueError(f"not a libpq URL: {error}") from None
         return dsn
+
+    @field_validator("baton")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            host, _, port = address.strip().rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                raise ValueError(f"{address!r} is not host:port")
+        return value
+
+    @property
+    def baton_addresses(self) -> tuple[str, ...]:
+        """The replicas of Baton, each as host:port."""
+        return tuple(address.strip() for address in self.baton.split(","))
 
     @model_validator(mode="after")
     def _relations(self) -> Self:

@@ -18,19 +18,19 @@ from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# The packages share proto/ alone: each has its own generated copy of what it speaks.
+# The packages share proto/ alone: each has its own generated copy of what it speaks, by folder or by file.
 PACKAGES = {
     "orchestrator/pb": ["baton/v1", "baton/participant/v1", "baton/etcd/v1"],
-    # Of the API, participants call what takes answers that come later.
-    "participants/pb": ["baton/participant/v1", "baton/v1/steps.proto", "shop/v1"],
+    # Of the API, participants call what takes answers that come later, and listen to events.
+    "participants/pb": ["baton/participant/v1", "baton/v1/events.proto", "baton/v1/steps.proto", "shop/v1"],
 }
 
 
 def generate(target: Path) -> None:
     """Write the generated code of every package below `target`, replacing what is there."""
-    for package, folders in PACKAGES.items():
+    for package, names in PACKAGES.items():
         with tempfile.TemporaryDirectory() as scratch:
-            _compile(Path(scratch), folders)
+            _compile(Path(scratch), names)
             for source in sorted(Path(scratch).rglob("*.py*")):
                 _absolute_imports(source, package.replace("/", "."))
             destination = target / package
@@ -40,9 +40,9 @@ def generate(target: Path) -> None:
                 (folder / "__init__.py").write_text("")
 
 
-def _compile(output: Path, folders: list[str]) -> None:
-    roots = [ROOT / "proto" / folder for folder in folders]
-    sources = [str(p) for root in roots for p in ([root] if root.suffix else sorted(root.glob("*.proto")))]
+def _compile(output: Path, names: list[str]) -> None:
+    paths = [ROOT / "proto" / name for name in names]
+    sources = [str(p) for path in paths for p in ([path] if path.is_file() else sorted(path.glob("*.proto")))]
     include = files("grpc_tools") / "_proto"
     arguments = ["protoc", f"-I{ROOT / 'proto'}", f"-I{include}"]
     arguments += [f"--{kind}_out={output}" for kind in ("python", "pyi", "grpc_python")]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from uuid import UUID
 
 from orchestrator.errors import FieldViolation, Rejected
+from orchestrator.events.model import Cursor
 from orchestrator.saga.model import SagaId
 
 LABELS_MAX = 32
@@ -21,6 +22,7 @@ PAGE_MAX = 1000
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE_CHARS_MAX = 256
+_CONSUMER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9])?")
 _NAME_CHARS_MAX = 100
 _TOKEN_VERSION = b"\x01"
 _DIGEST_BYTES = 8
@@ -40,6 +42,21 @@ def name(field: str, text: str) -> str:
     if len(text) > _NAME_CHARS_MAX or not text.isprintable():
         raise rejected(field, f"{text!r:.60} is not the name of a definition")
     return text
+
+
+def consumer(text: str) -> str:
+    """The name of a consumer of events. Raises Rejected."""
+    if not _CONSUMER.fullmatch(text):
+        raise rejected("consumer", f"{text!r:.60} is not a name: 1 to 100 letters, digits, and . _ / - between them")
+    return text
+
+
+def cursor(field: str, text: str) -> Cursor:
+    """A place in the order of events. Raises Rejected."""
+    try:
+        return Cursor.parse(text)
+    except ValueError as error:
+        raise rejected(field, str(error)) from None
 
 
 def version(number: int) -> int:

@@ -29,6 +29,7 @@ from orchestrator.errors import (
     Retryable,
     WrongState,
 )
+from orchestrator.events.port import CursorExpired
 
 DOMAIN = "baton"
 
@@ -65,6 +66,7 @@ _KINDS: tuple[tuple[type[BatonError], grpc.StatusCode, str], ...] = (
     (Conflict, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
     (AlreadyTold, grpc.StatusCode.ALREADY_EXISTS, "ALREADY_TOLD"),
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE"),
+    (CursorExpired, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED"),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
     (LogUnavailable, grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
     (NoLeader, grpc.StatusCode.UNAVAILABLE, "NO_LEADER"),

@@ -19,6 +19,7 @@ from orchestrator.api.cluster_service import ClusterService
 from orchestrator.api.counting_service import CountingService
 from orchestrator.api.definition_service import DefinitionService
 from orchestrator.api.doorway import Doorway
+from orchestrator.api.event_service import EventService
 from orchestrator.api.operation_service import OperationService
 from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
@@ -29,11 +30,14 @@ from orchestrator.api.version_service import VersionService
 from orchestrator.api.watcher import Watcher
 from orchestrator.driving.veil import Veils
 from orchestrator.errors import BatonError
+from orchestrator.events.port import EventLog
+from orchestrator.events.streams import EventStreams
 from orchestrator.pb.baton.v1 import (
     bulk_pb2_grpc,
     certification_pb2_grpc,
     cluster_pb2_grpc,
     counting_pb2_grpc,
+    events_pb2_grpc,
     operations_pb2_grpc,
     saga_pb2_grpc,
     steps_pb2_grpc,
@@ -50,6 +54,7 @@ _SERVICES = (
     "baton.v1.CertificationService",
     "baton.v1.CountingService",
     "baton.v1.BulkService",
+    "baton.v1.EventService",
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -74,7 +79,7 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True)
 class ApiParts:
-    """The rest of the replica, as far as the API needs it. `watcher` and the intake are run by whoever made them.
+    """The rest of the replica, as far as the API needs it. Its maker runs `watcher`, `streams` and the intake.
 
     `admit` raises Overloaded while no new sagas are taken.
     """
@@ -87,6 +92,8 @@ class ApiParts:
     leadership: Leadership
     watcher: Watcher
     certificates: Certificates
+    events: EventLog
+    streams: EventStreams
     admit: Callable[[], None] = lambda: None
 
 
@@ -96,6 +103,7 @@ class ApiServer:
     def __init__(self, settings: ApiSettings, parts: ApiParts) -> None:
         self._listen = settings.listen
         self._watcher = parts.watcher
+        self._streams = parts.streams
         self._health = health.HealthServicer()
         options = _options(settings.message_bytes_max)
         self._doorway = Doorway()
@@ -123,6 +131,8 @@ class ApiServer:
         certification_pb2_grpc.add_CertificationServiceServicer_to_server(certification, self._server)
         counting_pb2_grpc.add_CountingServiceServicer_to_server(CountingService(parts.reader), self._server)
         bulk_pb2_grpc.add_BulkServiceServicer_to_server(BulkService(parts.reader, signalling), self._server)
+        events = EventService(parts.events, parts.streams, settings.cluster)
+        events_pb2_grpc.add_EventServiceServicer_to_server(events, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False
@@ -154,6 +164,7 @@ class ApiServer:
         self.refuse()
         await self._report(serving=False)
         self._watcher.close()
+        self._streams.close()
         await self._doorway.close(grace_s)
 
     async def stop(self, grace_s: float) -> None:

@@ -22,6 +22,7 @@ from google.protobuf.message import Message
 from orchestrator.cli.bulk_calls import bulk_orders
 from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
+from orchestrator.cli.event_calls import EventCalls
 from orchestrator.cli.route import Backoff, Route
 from orchestrator.pb.baton.v1 import (
     bulk_pb2,
@@ -100,6 +101,7 @@ class Client:
     ) -> None:
         self.deadline_s = deadline_s
         self._calls = Calls(Route(tuple(endpoints), spread=spread), attempt_max_s, on_retry)
+        self.events = EventCalls(self._calls, deadline_s)
 
     async def start_saga(
         self,

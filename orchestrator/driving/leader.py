@@ -30,6 +30,10 @@ class Leader:
         """The sagas being driven whose cancellation this leader has heard of."""
         return set() if self._term is None else self._term.cancelling
 
+    def vouched(self) -> bool:
+        """Whether this replica leads for certain at this moment."""
+        return self._term is not None and self._term.vouched()
+
     def wake(self) -> None:
         """Look for new sagas and cancellations at once, if this replica leads."""
         if self._term is not None:

@@ -100,7 +100,7 @@ class Term:
         self._participants = means.participants
         self._upkeep = means.upkeep
         self._written = means.written
-        surroundings = Surroundings(self._clocks.chance, self._vouched, self._called, means.written)
+        surroundings = Surroundings(self._clocks.chance, self.vouched, self._called, means.written)
         children = Children(term_log, means.registry, self._clocks.chance, self.wake)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics, children)
         self._driving: dict[SagaId, Driven] = {}
@@ -150,7 +150,7 @@ class Term:
             if self._upkeep is not None:
                 group.create_task(self._upkeep(self._log))
 
-    def _vouched(self) -> bool:
+    def vouched(self) -> bool:
         """Whether a call may start: the lease is held, or the fence has just proven the epoch."""
         return self._mandate.vouched() or self._clocks.boottime_s() - self._log.proven_at_s < PROOF_FRESH_S
 

@@ -14,6 +14,7 @@ import structlog
 
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import BatonError
+from orchestrator.events.model import EventRecord
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import Failure, Json, Saga
 from orchestrator.saga.secrets import EVERYTHING, HIDDEN, blanked, redacted, scrubbed, secret_texts
@@ -126,6 +127,12 @@ class Veils:
         """The input of a saga that has just been started, as it may be shown."""
         veil = await self._of_definition(new.definition, new.version)
         return _shown(new.input_json, lambda value: redacted(value, veil.input)) if veil.input else new.input_json
+
+    async def event(self, record: EventRecord) -> EventRecord:
+        """An event as it may be shown. Its saga's input is not at hand: messages that could quote it say nothing."""
+        veil = await self._of_definition(record.definition, record.version)
+        shown = replace(veil, mute=True) if veil.input else veil
+        return replace(record, transition=shown.transition(record.transition))
 
     async def _of_definition(self, name: str, version: int) -> Veil:
         try:

@@ -153,6 +153,15 @@ _STATEMENTS = (
     Effect("upkeep.remove", Wire.POSTGRES, "Removes finished sagas under the fence.", opens=True),
     Effect("upkeep.raise_watermark", Wire.POSTGRES, "Raises the watermark of participants.", opens=True),
     Effect("upkeep.watermark", Wire.POSTGRES, "Reads the watermark of participants."),
+    Effect("events.page", Wire.POSTGRES, "Reads a page of events for a stream or for the relay."),
+    Effect("events.head", Wire.POSTGRES, "Asks whether there are new events."),
+    Effect("events.horizon", Wire.POSTGRES, "Asks which events retention has removed."),
+    Effect("events.consumer", Wire.POSTGRES, "Reads how far a consumer of events has come."),
+    Effect("events.commit", Wire.POSTGRES, "Keeps how far a consumer of events has come."),
+    Effect("events.advance", Wire.POSTGRES, "Keeps how far the relay of events has come."),
+    Effect("events.reset", Wire.POSTGRES, "Sets a consumer of events to a place."),
+    Effect("events.delete", Wire.POSTGRES, "Forgets a consumer of events."),
+    Effect("events.consumers", Wire.POSTGRES, "Lists the consumers of events."),
 )
 
 _ALL = (

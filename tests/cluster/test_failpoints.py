@@ -17,14 +17,15 @@ from orchestrator.cli.errors import CallRefused
 from orchestrator.drill.load import Load
 from orchestrator.embedded.cluster import Cluster
 from orchestrator.failpoints.effects import POINTS
-from orchestrator.pb.baton.v1 import counting_pb2, saga_pb2
+from orchestrator.pb.baton.v1 import counting_pb2, events_pb2, saga_pb2
 
 from .house import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
 # Nothing but tests asks these of etcd; the third needs an etcd with users. tests/integration/test_etcd.py asks them.
-ELSEWHERE = ("etcd.compact", "etcd.time_to_live", "etcd.authenticate")
+# The relay alone asks the last, and it needs a broker: tests/cluster/test_event_relay.py has one.
+ELSEWHERE = ("etcd.compact", "etcd.time_to_live", "etcd.authenticate", "events.advance")
 
 DEFINITION = """
 name: coverage
@@ -65,6 +66,22 @@ async def everything_a_client_asks(cluster: Cluster, client: Client, load: Load)
     await client.apply_definition(text)
     await client.get_definition("coverage")
     await client.list_definitions()
+
+
+async def everything_a_listener_asks(client: Client) -> None:
+    """Events while sagas run: to the end of the log, and the next that comes."""
+    caught_up = False
+    async with contextlib.aclosing(
+        client.events.stream(events_pb2.StreamEventsRequest(consumer="coverage"))
+    ) as answers:
+        async for answer in answers:
+            if caught_up and answer.HasField("event"):
+                await client.events.commit("coverage", answer.cursor)
+                break
+            caught_up = caught_up or answer.caught_up
+    await client.events.reset(events_pb2.ResetConsumerRequest(consumer="coverage", earliest=True))
+    await client.events.consumers()
+    await client.events.delete("coverage")
 
 
 def upset(dsn: str) -> psycopg.Connection:
@@ -112,6 +129,7 @@ async def test_every_failpoint_is_passed_by_replicas_that_work(tmp_path: Path) -
     ):
         leader = await cluster.wait_ready()
         await everything_a_client_asks(cluster, client, load)
+        await everything_a_listener_asks(client)
         leader.replica.terminate()
         leader = await cluster.wait_leader(above_epoch=leader.epoch)
         await cluster.wait_ready()

@@ -24,6 +24,8 @@ from orchestrator.driving.port import Answer, Invocation
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
+from orchestrator.driving.veil import Veils
+from orchestrator.events.streams import EventStreams
 from orchestrator.leadership.board import Holder
 from orchestrator.leadership.port import LeaseId, Member
 from orchestrator.leadership.victory import View
@@ -32,6 +34,7 @@ from orchestrator.saga.commands import Succeeded
 from orchestrator.saga.model import Kind
 from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
+from orchestrator.sagalog.events import PostgresEvents
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import Claim
@@ -238,6 +241,7 @@ class Served:
     metrics: Metrics
     wakes: list[None]
     door: Door
+    events: PostgresEvents
 
 
 @asynccontextmanager
@@ -255,14 +259,25 @@ async def serving(
     leadership = leadership or Leadership()
     door = Door()
     certificates = PostgresCertificates(pool)
-    box = SignalBox(pool)
+    events = PostgresEvents(pool, 0, Veils(registry).event)
+    streams = EventStreams(events, metrics)
     parts = ApiParts(
-        registry, intake, reader, box, definitions, leadership, watcher, certificates, lambda: door.admit()
+        registry,
+        intake,
+        reader,
+        SignalBox(pool),
+        definitions,
+        leadership,
+        watcher,
+        certificates,
+        events,
+        streams,
+        lambda: door.admit(),
     )
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
-    running = [asyncio.create_task(intake.run()), asyncio.create_task(watcher.run())]
+    running = [asyncio.create_task(part.run()) for part in (intake, watcher, streams)]
     try:
-        yield Served(server, await server.start(), registry, metrics, wakes, door)
+        yield Served(server, await server.start(), registry, metrics, wakes, door, events)
     finally:
         await server.stop(1.0)
         for task in running:
