@@ -27,11 +27,13 @@ SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM folded);
 -- name: finished
 -- A page of the sagas behind the id `after`, oldest first, and which of them have ended well so long ago that they may
 -- go. No index is needed: ids are ordered by time, no saga ends before it begins, and what is as old as that and still
--- here is mostly what is looked for. Bounded in the rows that it looks at.
+-- here is mostly what is looked for. Bounded in the rows that it looks at. A child stays as long as its parent, which may
+-- yet want it undone.
 SELECT id, sequence, shard = %(shard)s AND state IN ('COMPLETED', 'COMPENSATED')
-    AND finished_at < clock_timestamp() - make_interval(secs => %(after_s)s) AS over,
+    AND finished_at < clock_timestamp() - make_interval(secs => %(after_s)s)
+    AND NOT EXISTS (SELECT 1 FROM baton.saga AS p WHERE p.id = s.parent) AS over,
     pg_column_size(input) + coalesce(pg_column_size(result), 0)
-FROM baton.saga
+FROM baton.saga AS s
 WHERE id > %(after)s
     AND id < (
         SELECT rpad(
