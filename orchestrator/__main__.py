@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import certify, cluster, definition, demo, drill, orders, replica, saga, simulate, soak
+from orchestrator.cli import (
+    certify,
+    cluster,
+    credentials,
+    definition,
+    demo,
+    drill,
+    orders,
+    replica,
+    saga,
+    simulate,
+    soak,
+    token,
+)
+from orchestrator.cli.audit import audit
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.leader_label import leader_label
 from orchestrator.cli.migrate import migrate
@@ -21,6 +35,9 @@ app.add_typer(cluster.app, name="cluster")
 orders.add_to(saga.app)
 app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
+app.add_typer(token.app, name="token")
+app.callback()(credentials.credentials)
+app.command("audit")(audit)
 app.command("migrate")(migrate)
 app.command("failpoints")(failpoints)
 app.command("leader-label")(leader_label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -22,11 +23,14 @@ from orchestrator.errors import (
     BatonError,
     Conflict,
     FieldViolation,
+    Forbidden,
+    LimitReached,
     LogUnavailable,
     NotFound,
     Overloaded,
     Rejected,
     Retryable,
+    Unauthenticated,
     WrongState,
 )
 
@@ -60,6 +64,9 @@ class UnknownName(NotFound):
 
 # The first class that fits. The reasons are part of the API: they never change.
 _KINDS: tuple[tuple[type[BatonError], grpc.StatusCode, str], ...] = (
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    (Forbidden, grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN"),
+    (LimitReached, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
     (Rejected, grpc.StatusCode.INVALID_ARGUMENT, "INVALID"),
     (NotFound, grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
     (Conflict, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
@@ -89,7 +96,7 @@ def status(error: BatonError) -> status_pb2.Status:
         details.append(_packed(_bad_request(violations)))
     if isinstance(error, Retryable):
         delay = Duration()
-        delay.FromMilliseconds(_RETRY_DELAY_MS)
+        delay.FromMilliseconds(_pushback_ms(error) or _RETRY_DELAY_MS)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     return status_pb2.Status(code=code.value[0], message=shortened(str(error), _MESSAGE_CHARS_MAX), details=details)
 
@@ -135,6 +142,17 @@ def streamed(
 def shortened(text: str, chars_max: int) -> str:
     """The text, or as much of it as fits."""
     return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
+
+
+async def abort(context: Context, error: BatonError) -> NoReturn:
+    """End the call in the status that the error asks for."""
+    await _abort(context, error)
+
+
+def _pushback_ms(error: BatonError) -> int | None:
+    """When the caller is asked to come again, in milliseconds, where the error says that."""
+    after_s = error.retry_after_s if isinstance(error, LimitReached) else None
+    return None if after_s is None else math.ceil(after_s * 1000)
 
 
 async def _abort(context: Context, error: BatonError) -> NoReturn:
