@@ -50,7 +50,7 @@ from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.term import boottime_s
 from orchestrator.sagalog.upkeep import PostgresUpkeepLog, UpkeepLogSettings
-from orchestrator.security.assemble import Security
+from orchestrator.security.assemble import Security, links_in_clear
 from orchestrator.telemetry import Metrics
 
 MIGRATE_AGAIN_S = 0.2
@@ -186,6 +186,8 @@ class Replica:
         self._http.start()
         try:
             await self._api.start()
+            if clear := links_in_clear(settings):
+                log.warning("links_in_clear", links=clear, reaction="going on; docs/security.md says what to set")
             log.info("replica_started", replica=settings.replica, api=settings.api_listen, http=settings.http_listen)
             gc.collect()
             gc.freeze()

@@ -112,9 +112,12 @@ class Calls:
     def unavailable(self, error: grpc.aio.AioRpcError, deadline_s: float) -> ApiUnavailable:
         """The error for a call that nobody has answered."""
         asked = ", ".join(self.route.endpoints)
+        said = error.details() or ""
+        # What a handshake that one side refuses looks like to the other.
+        hung_up = any(words in said.lower() for words in ("socket closed", "handshake", "certificate"))
+        hint = "; is there TLS, and the right certificate, at both ends? See docs/security.md" if hung_up else ""
         return ApiUnavailable(
-            f"no answer from {asked} within {deadline_s:.1f} s; "
-            f"the last one said {error.code().name}: {error.details()}"
+            f"no answer from {asked} within {deadline_s:.1f} s; the last one said {error.code().name}: {said}{hint}"
         )
 
     def stub(self, endpoint: str, stub: type[Any]) -> Any:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+from psycopg.conninfo import conninfo_to_dict
 
-from orchestrator.config import Settings
+from orchestrator.config import Settings, is_loopback
 from orchestrator.errors import InvariantError
 from orchestrator.security.access import AccessList
 from orchestrator.security.caller import Limits
@@ -98,6 +100,22 @@ def _gate(settings: Settings, refused: Callable[[str], None]) -> Gate:
         signed = SignedTokens(keys, settings.jwt_issuer, settings.jwt_audience)
     limits = Limits(settings.caller_calls_per_s, settings.caller_calls, settings.caller_streams)
     return Gate(access, signed, limits, refused)
+
+
+def links_in_clear(settings: Settings) -> tuple[str, ...]:
+    """The stores on other machines that a replica with a certificate reaches without TLS: an oversight, most likely."""
+    if settings.tls_cert_file is None:
+        return ()
+    found = []
+    if settings.etcd_ca_file is None and not all(map(is_loopback, settings.etcd_addresses)):
+        found.append("etcd: set BATON_ETCD_CA_FILE")
+    postgres = {name: str(value) for name, value in conninfo_to_dict(settings.dsn).items() if value is not None}
+    hosts = (postgres.get("host") or os.environ.get("PGHOST") or "/").split(",")
+    away = [host for host in hosts if not host.startswith("/") and not is_loopback(f"{host}:0")]
+    mode = postgres.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
+    if away and mode not in ("verify-full", "verify-ca"):
+        found.append(f"postgres: sslmode is {mode}, set verify-full in BATON_DSN")
+    return tuple(found)
 
 
 def open_doors() -> Doors:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from orchestrator.cli.access import ClientAccess, WouldTell
 from orchestrator.config import Settings, is_loopback
 from orchestrator.embedded.authority import Authority
+from orchestrator.security.assemble import links_in_clear
 from orchestrator.security.files import LOOK_INTERVAL_S, BadFile, Reloaded
 from orchestrator.security.identity import identity_from
 from participants.settings import ParticipantSettings
@@ -165,3 +166,22 @@ def test_a_client_does_not_send_its_token_in_the_clear() -> None:
     access = ClientAccess.of(token="a-token-that-nobody-guesses")
     with pytest.raises(WouldTell, match="in the clear"):
         access.channel("baton.example:7400", ())
+
+
+@pytest.mark.parametrize(
+    ("dsn", "etcd", "said"),
+    [
+        ("postgresql://127.0.0.1/b", "127.0.0.1:1", 0),
+        ("postgresql://db.example/b?sslmode=verify-full", "127.0.0.1:1", 0),
+        ("postgresql://db.example/b", "127.0.0.1:1", 1),
+        ("postgresql://db.example/b?sslmode=require", "127.0.0.1:1,etcd.example:1", 2),
+    ],
+)
+def test_a_replica_with_a_certificate_says_which_stores_it_reaches_in_the_clear(
+    dsn: str, etcd: str, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGHOST", "PGSSLMODE"):
+        monkeypatch.delenv(name, raising=False)
+    settings = Settings(**FILES, access_file="x", dsn=dsn, etcd_endpoints=etcd)  # type: ignore[arg-type]
+    assert len(links_in_clear(settings)) == said
+    assert links_in_clear(Settings(dsn=dsn, etcd_endpoints=etcd)) == ()
