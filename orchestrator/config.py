@@ -62,6 +62,11 @@ class Settings(BaseSettings):
     tls_ca_file: Path | None = Field(
         None, description="PEM file of the authority whose certificates callers and other replicas must show."
     )
+    tls_replica_name: str = Field(
+        "",
+        description="The name that the certificates of other replicas must be for, where they are reached by addresses "
+        "that stand in no certificate, such as those of pods; default: the host of their address.",
+    )
     insecure_listen: bool = Field(
         False,
         description="Listen beyond this machine without TLS: only on a network where everybody may do everything.",

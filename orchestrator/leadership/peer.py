@@ -101,7 +101,7 @@ class PeerConnection:
         """Make the TLS handshake, if the dialer speaks TLS. Raises OSError when either side refuses the other."""
         context = dialer.context()
         if context is not None:
-            await self._writer.start_tls(context, server_hostname=self._host)
+            await self._writer.start_tls(context, server_hostname=dialer.server_name or self._host)
 
     async def line(self) -> bytes | None:
         """The next line, None when the stream has ended or sends nonsense. May be cancelled without loss."""

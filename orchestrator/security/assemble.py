@@ -71,7 +71,7 @@ class Security:
         own = settings.tls_cert_file
         identity = identity_from(settings.tls_ca_file, own, settings.tls_key_file) if own else None
         self.doors = Doors(_gate(settings, refused), identity)
-        self.replicas = PLAIN if identity is None else Dialer(identity)
+        self.replicas = PLAIN if identity is None else Dialer(identity, server_name=settings.tls_replica_name)
         self.participants = _to_participants(settings, identity)
         self.etcd = to_etcd(settings.etcd_ca_file, settings.etcd_cert_file, settings.etcd_key_file)
 

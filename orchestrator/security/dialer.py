@@ -20,10 +20,17 @@ Options = Sequence[tuple[str, Any]]
 
 
 class Dialer:
-    """Makes channels. Without an identity, and to `plain` addresses and Unix sockets, they are in the clear."""
+    """Makes channels. Without an identity, and to `plain` addresses and Unix sockets, they are in the clear.
 
-    def __init__(self, identity: Reloaded[Identity] | None = None, plain: Collection[str] = ()) -> None:
+    A server's certificate must be for the host that is dialed, or for `server_name` where that is given.
+    """
+
+    def __init__(
+        self, identity: Reloaded[Identity] | None = None, plain: Collection[str] = (), server_name: str = ""
+    ) -> None:
         self._identity = identity
+        self.server_name = server_name
+        self._options = (("grpc.ssl_target_name_override", server_name),) if server_name else ()
         self._plain = frozenset(plain)
         self._credentials: tuple[int, grpc.ChannelCredentials] | None = None
         self._context: tuple[int, ssl.SSLContext] | None = None
@@ -43,14 +50,16 @@ class Dialer:
         credentials = self._credentials_for(address)
         if credentials is None:
             return grpc.aio.insecure_channel(address, options, interceptors=interceptors or None)
-        return grpc.aio.secure_channel(address, credentials, options, interceptors=interceptors or None)
+        return grpc.aio.secure_channel(
+            address, credentials, (*options, *self._options), interceptors=interceptors or None
+        )
 
     def blocking_channel(self, address: str, options: Options = ()) -> grpc.Channel:
         """A channel to host:port, for threads."""
         credentials = self._credentials_for(address)
         if credentials is None:
             return grpc.insecure_channel(address, options)
-        return grpc.secure_channel(address, credentials, options)
+        return grpc.secure_channel(address, credentials, (*options, *self._options))
 
     def context(self) -> ssl.SSLContext | None:
         """What a plain connection is wrapped in; None: nothing."""

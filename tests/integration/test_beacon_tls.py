@@ -71,10 +71,11 @@ class Host:
         process.wait_until(self._listens, "does not listen", SOON_S)
         return process
 
-    def dialer(self, name: str = "replica", authority: Authority | None = None) -> Dialer:
-        """How a standby with a certificate for `name` connects."""
+    def dialer(self, name: str = "replica", authority: Authority | None = None, server_name: str = "") -> Dialer:
+        """How a standby with a certificate for `name` connects, and which name it asks of the leader's."""
         issued = (authority or self.authority).issue(name, file_name="client")
-        return Dialer(identity_from(self.authority.ca_file, issued.cert_file, issued.key_file))
+        identity = identity_from(self.authority.ca_file, issued.cert_file, issued.key_file)
+        return Dialer(identity, server_name=server_name)
 
     def member(self, incarnation: str = "1") -> Member:
         """How the process describes itself in etcd."""
@@ -167,6 +168,12 @@ async def test_who_is_no_replica_learns_nothing_and_accuses_nobody(host: Host, t
     async with asyncio.timeout(SOON_S):
         met, _, _ = await probe(host.member(), PACE, boottime_s, PLAIN)
     assert met in (Probe.MUTE, Probe.UNREACHABLE)
+
+
+async def test_a_leader_whose_certificate_is_for_another_name_proves_nothing(host: Host) -> None:
+    host.start()
+    assert await host.met(host.dialer(server_name="replica")) is Probe.ALIVE
+    assert await host.met(host.dialer(server_name="another")) is Probe.UNREACHABLE
 
 
 async def test_many_silent_connections_do_not_keep_the_beacon_from_replicas(host: Host) -> None:
