@@ -106,7 +106,12 @@ class GrpcParticipants:
 
     async def purge(self, service: str, watermark: Watermark, timeout_s: float) -> Purged | None:
         """Let a participant forget sagas; see `Barriers.purge`."""
-        return await self._line(service).purge(watermark, timeout_s)
+        line = self._line(service)
+        line.calls += 1
+        try:
+            return await line.purge(watermark, timeout_s)
+        finally:
+            line.calls -= 1
 
     async def close(self) -> None:
         """End all streams and channels."""
