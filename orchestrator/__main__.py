@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from orchestrator.cli import certify, cluster, definition, demo, drill, events, orders, replica, saga, simulate, soak
+from orchestrator.cli import (
+    certify,
+    cluster,
+    credentials,
+    definition,
+    demo,
+    drill,
+    events,
+    orders,
+    replica,
+    saga,
+    simulate,
+    soak,
+    token,
+)
+from orchestrator.cli.audit import audit
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.failpoints import failpoints
 from orchestrator.cli.leader_label import leader_label
@@ -23,6 +38,9 @@ orders.add_to(saga.app)
 app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
 app.add_typer(events.app, name="events")
+app.add_typer(token.app, name="token")
+app.callback()(credentials.credentials)
+app.command("audit")(audit)
 app.command("migrate")(migrate)
 app.command("doctor")(doctor)
 app.command("failpoints")(failpoints)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -51,6 +52,47 @@ class Settings(BaseSettings):
     http_advertise: str = Field("", description="host:port under which others reach the HTTP port; default: listen.")
     peer_listen: str = Field("127.0.0.1:7490", description="host:port where standbys watch this replica's heartbeat.")
     peer_advertise: str = Field("", description="host:port under which the other replicas reach the peer port.")
+
+    tls_cert_file: Path | None = Field(
+        None,
+        description="PEM file of this replica's certificate, with its chain, for the API, HTTP and peer ports, towards "
+        "other replicas and participants. Read again when it changes, like all files below.",
+    )
+    tls_key_file: Path | None = Field(None, description="PEM file of the key of that certificate, not encrypted.")
+    tls_ca_file: Path | None = Field(
+        None, description="PEM file of the authority whose certificates callers and other replicas must show."
+    )
+    tls_replica_name: str = Field(
+        "",
+        description="The name that the certificates of other replicas must be for, where they are reached by addresses "
+        "that stand in no certificate, such as those of pods; default: the host of their address.",
+    )
+    insecure_listen: bool = Field(
+        False,
+        description="Listen beyond this machine without TLS: only on a network where everybody may do everything.",
+    )
+    access_file: Path | None = Field(
+        None, description="YAML file of callers and their rights. Without it and a key set nobody is asked who he is."
+    )
+    jwks_file: Path | None = Field(None, description="JWKS file of the keys that sign bearer tokens (JWT).")
+    jwt_issuer: str = Field("", description="The `iss` that those tokens must have.")
+    jwt_audience: str = Field("baton", min_length=1, description="The `aud` that those tokens must have.")
+    api_token_listen: str = Field(
+        "",
+        description="host:port of a second API port, for callers with a bearer token and no certificate; empty: none.",
+    )
+    caller_calls_per_s: float = Field(20_000, ge=0, description="Calls a second of one caller; 0: without a limit.")
+    caller_calls: int = Field(10_000, ge=0, description="Calls of one caller under way at once; 0: without a limit.")
+    caller_streams: int = Field(1_000, ge=0, description="Streams of one caller open at once; 0: without a limit.")
+    participant_tls: bool | None = Field(
+        None, description="Whether participants are called over TLS; default: if this replica has a certificate."
+    )
+    participant_ca_file: Path | None = Field(
+        None, description="PEM file of the authority of participants' certificates; default: BATON_TLS_CA_FILE."
+    )
+    participant_plain: str = Field(
+        "", description="Comma list of host:port of participants that are called in the clear nevertheless."
+    )
 
     definitions_dir: Path | None = Field(None, description="Folder of *.yaml definitions that are applied at start.")
 
@@ -189,7 +231,10 @@ class Settings(BaseSettings):
             _require_address(endpoint.strip(), allow_empty=False)
         return value
 
-    @field_validator("api_listen", "http_listen", "peer_listen", "api_advertise", "http_advertise", "peer_advertise")
+    @field_validator(
+        *("api_listen", "http_listen", "peer_listen", "api_advertise", "http_advertise", "peer_advertise"),
+        "api_token_listen",
+    )
     @classmethod
     def _address(cls, value: str) -> str:
         _require_address(value, allow_empty=True)
@@ -240,6 +285,38 @@ class Settings(BaseSettings):
             raise ValueError("BATON_ETCD_USER and BATON_ETCD_PASSWORD go together")
         return self
 
+    @model_validator(mode="after")
+    def _secure_unless_told_otherwise(self) -> Self:
+        files = (self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
+        if any(files) and not all(files):
+            raise ValueError("BATON_TLS_CERT_FILE, BATON_TLS_KEY_FILE and BATON_TLS_CA_FILE go together")
+        asks = self.access_file is not None or self.jwks_file is not None
+        if any(files) and not asks:
+            raise ValueError(
+                "BATON_TLS_CERT_FILE is set, and nobody could call: say who may in BATON_ACCESS_FILE or BATON_JWKS_FILE"
+            )
+        if any(files) and self.access_file is None:
+            raise ValueError("BATON_ACCESS_FILE must name the replicas' own certificates, with the role replica")
+        if (self.jwks_file is None) != (not self.jwt_issuer):
+            raise ValueError("BATON_JWKS_FILE and BATON_JWT_ISSUER go together")
+        if self.api_token_listen and not any(files):
+            raise ValueError("BATON_API_TOKEN_LISTEN is a port with TLS: it needs BATON_TLS_CERT_FILE")
+        if (self.participant_tls or self.participant_ca_file) and not any(files):
+            raise ValueError("BATON_PARTICIPANT_TLS and BATON_PARTICIPANT_CA_FILE need BATON_TLS_CERT_FILE")
+        open_ports = {
+            name: address
+            for name in ("api_listen", "http_listen", "peer_listen")
+            if not is_loopback(address := str(getattr(self, name)))
+        }
+        if open_ports and not any(files) and not self.insecure_listen:
+            names = ", ".join(f"BATON_{name.upper()}={address}" for name, address in open_ports.items())
+            raise ValueError(
+                f"{names} can be reached from other machines, and there is no TLS: set BATON_TLS_CERT_FILE, "
+                "BATON_TLS_KEY_FILE, BATON_TLS_CA_FILE and BATON_ACCESS_FILE; or, on a network where everybody may do "
+                "everything, BATON_INSECURE_LISTEN=1"
+            )
+        return self
+
     @property
     def etcd_addresses(self) -> tuple[str, ...]:
         """The members of etcd, each as host:port."""
@@ -252,6 +329,17 @@ def _require_address(value: str, *, allow_empty: bool) -> None:
     host, _, port = value.rpartition(":")
     if not host or not port.isdigit() or not 0 <= int(port) < 65536:
         raise ValueError(f"{value!r} is not host:port")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only processes of this machine reach a port at this host:port."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost" or address.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def process_id() -> int:

@@ -117,3 +117,15 @@ class AlreadyTold(BatonError):
 
 class WrongState(BatonError):
     """What the caller asks for is not possible in the state that the saga, or the cluster, is in."""
+
+
+class Unauthenticated(BatonError):
+    """Nobody knows who calls: show a client certificate, or a bearer token that is valid."""
+
+
+class Forbidden(BatonError):
+    """It is known who calls, and this caller may not do that: use another identity, or have rights given."""
+
+
+class LimitReached(Overloaded):
+    """A caller asks for more than it is allowed at once. `retry_after_s` is when it may be let in again, in seconds."""

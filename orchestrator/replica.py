@@ -12,11 +12,12 @@ import random
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import psycopg
 import structlog
 
-from orchestrator.api.server import ApiParts, ApiServer, ApiSettings
+from orchestrator.api.server import ApiParts, ApiSecurity, ApiServer, ApiSettings
 from orchestrator.api.watcher import Watcher
 from orchestrator.config import Settings
 from orchestrator.dashboard.census import Census, Counts
@@ -47,6 +48,7 @@ from orchestrator.pressure.backpressure import Backpressure
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Saga
 from orchestrator.sagalog import search
+from orchestrator.sagalog.audit_log import AuditLog
 from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.events import PostgresEvents
@@ -58,10 +60,12 @@ from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.term import boottime_s
 from orchestrator.sagalog.upkeep import PostgresUpkeepLog, UpkeepLogSettings
+from orchestrator.security.assemble import Security, links_in_clear
 from orchestrator.telemetry import EventLines, Metrics
 
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
+AUDIT_GRACE_S = 1.0
 
 # A leader keeps tens of thousands of objects alive and makes few cycles: the collector looks seldom at what is old. It
 # looks often at what is young, since nothing else runs meanwhile: 50,000 objects take 0.1 s of a core, and a leader
@@ -82,6 +86,8 @@ class Replica:
             arm_all(settings.failpoints)
         self._settings = settings
         self._metrics = metrics = Metrics(settings.cluster, settings.replica)
+        self._security = security = Security(settings, lambda reason: metrics.calls_refused.labels(reason).inc())
+        metrics.certificate_ends_s.set_function(security.doors.expires_at_s)
         self._migrated = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -98,9 +104,12 @@ class Replica:
         )
         self._reader = Reader(self._pool, settings.shard, self._searches)
         self._definitions = PostgresDefinitions(self._pool)
-        self._registry = Registry(self._definitions, describe)
+        self._audit_log = AuditLog(self._pool, settings.replica)
+        self._registry = Registry(self._definitions, partial(describe, dialer=security.participants))
         self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
-        self._participants = GrpcParticipants(self._registry.codec, _call_settings(settings), metrics)
+        self._participants = GrpcParticipants(
+            self._registry.codec, _call_settings(settings), metrics, security.participants
+        )
         self._transition_log = _transition_log(settings)
         clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
@@ -118,7 +127,7 @@ class Replica:
         )
         self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
-        self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat)
+        self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat, security)
         self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
         self._backpressure = Backpressure(settings, self._intake, metrics)
         parts = ApiParts(
@@ -134,7 +143,9 @@ class Replica:
             self._streams,
             self._backpressure.admit,
         )
-        self._api = ApiServer(_api_settings(settings), parts)
+        self._api = ApiServer(
+            _api_settings(settings), parts, ApiSecurity(security.doors, self._audit_log, security.replicas)
+        )
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
         self._census = Census(self._count)
         self._http = HttpEndpoint(
@@ -145,6 +156,8 @@ class Replica:
             self._census.latest,
             leading=lambda: self._leadership.view.leading,
             drills=bool(settings.failpoints),
+            doors=security.doors,
+            record=self._audit_log.record,
         )
 
     def _upkeep(self) -> Upkeep:
@@ -190,6 +203,8 @@ class Replica:
         self._http.start()
         try:
             await self._api.start()
+            if clear := links_in_clear(settings):
+                log.warning("links_in_clear", links=clear, reaction="going on; docs/security.md says what to set")
             log.info("replica_started", replica=settings.replica, api=settings.api_listen, http=settings.http_listen)
             gc.collect()
             gc.freeze()
@@ -204,6 +219,7 @@ class Replica:
                         self._watcher.run(),
                         self._measure(),
                         self._streams.run(),
+                        self._audit_log.run(),
                         self._prepare(),
                     )
                 ]
@@ -223,6 +239,7 @@ class Replica:
         finally:
             await self._participants.close()
             await self._saga_log.close()
+            await self._audit_log.flush(AUDIT_GRACE_S)
             await self._pool.close()
             await self._searches.close()
             self._http.close()
@@ -365,4 +382,5 @@ def _api_settings(settings: Settings) -> ApiSettings:
         listen=settings.api_listen,
         input_bytes_max=settings.input_bytes_max,
         message_bytes_max=settings.message_bytes_max,
+        token_listen=settings.api_token_listen,
     )

@@ -208,6 +208,16 @@ class Metrics:
             registry=registry,
         )
 
+        # Security.
+        self.calls_refused = Counter(
+            "baton_calls_refused", "Calls and requests refused at the door, by reason.", ["reason"], registry=registry
+        )
+        self.certificate_ends_s = Gauge(
+            "baton_certificate_expiry_timestamp_seconds",
+            "When this replica's certificate, or its authority's, ends, since 1970; 0 without one.",
+            registry=registry,
+        )
+
         # The process.
         self.loop_lag_s = Histogram(
             "baton_loop_lag_seconds", "Lateness of the main loop's beat.", buckets=_FAST_S, registry=registry

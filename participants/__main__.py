@@ -13,6 +13,7 @@ from participants.faults import BadFault
 from participants.log import configure_log
 from participants.server import BadAddress, Participant, Service
 from participants.settings import ParticipantSettings
+from participants.tls import BadCertificate
 
 SERVICES = {
     module.SERVICE.name: module.SERVICE for module in (inventory, payment, orders, shipping, echo, notifications)
@@ -41,6 +42,8 @@ def main() -> None:
         sys.exit(_BAD_CONFIGURATION)
     except BadFault as error:
         sys.exit(_refused(f"PARTICIPANT_FAULTS: {error}"))
+    except BadCertificate as error:
+        sys.exit(_refused(f"PARTICIPANT_TLS_CERT_FILE, PARTICIPANT_TLS_KEY_FILE, PARTICIPANT_TLS_CA_FILE: {error}"))
     except BadAddress as error:
         sys.exit(_refused(f"PARTICIPANT_LISTEN: {error}"))
 

@@ -10,6 +10,7 @@ import grpc.aio
 
 from participants.answers import NotReported, NotWanted
 from participants.pb.baton.v1 import steps_pb2, steps_pb2_grpc
+from participants.tls import Certificates
 
 # One replica is waited for so long, in seconds: it waits for the leader for half of that.
 _ATTEMPT_S = 4.0
@@ -34,10 +35,18 @@ _OPTIONS = (
 
 
 class StepReporter:
-    """Implements `Reporter` over the replicas at `endpoints`, each host:port; stays with one that answers."""
+    """Implements `Reporter` over the replicas at `endpoints`, each host:port; stays with one that answers.
 
-    def __init__(self, endpoints: Sequence[str]) -> None:
+    With `certificates` (see `certificates_of`) it speaks TLS, and shows the participant's own, whose name the replicas'
+    file of callers gives the role `participant`.
+    """
+
+    def __init__(self, endpoints: Sequence[str], certificates: Certificates | None = None) -> None:
         """Raises ValueError without any endpoint."""
+        self._certificates = certificates
+        self._generation = 0
+        # Of certificates that were replaced: a call may be under way on one.
+        self._retired: list[Any] = []
         if not endpoints:
             raise ValueError("endpoints: name the API of at least one replica, host:port")
         self._endpoints = tuple(endpoints)
@@ -74,7 +83,16 @@ class StepReporter:
 
     def _stub(self, endpoint: str) -> Any:
         # Made within the event loop that uses it; a participant keeps it for as long as it lives.
+        credentials = None if self._certificates is None else self._certificates.for_calls()
+        if self._certificates is not None and self._certificates.generation != self._generation:
+            self._generation = self._certificates.generation
+            self._retired += self._stubs.values()
+            self._stubs.clear()
         if endpoint not in self._stubs:
-            channel = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+            channel = (
+                grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+                if credentials is None
+                else grpc.aio.secure_channel(endpoint, credentials, options=_OPTIONS)
+            )
             self._stubs[endpoint] = steps_pb2_grpc.StepServiceStub(channel)
         return self._stubs[endpoint]

@@ -28,6 +28,7 @@ from participants.pb.baton.participant.v1 import participant_pb2_grpc
 from participants.pb.shop.v1 import fault_pb2_grpc
 from participants.service import ParticipantServicer
 from participants.settings import ParticipantSettings
+from participants.tls import Doorkeeper, certificates_of
 
 log = structlog.get_logger()
 
@@ -69,7 +70,8 @@ class Participant:
     """One running participant. `start`, then `stop`; or `run_until_signal` for both."""
 
     def __init__(self, service: Service, settings: ParticipantSettings) -> None:
-        """Raises BadFault when the settings hold a fault that makes no sense."""
+        """Raises BadFault when the settings hold a fault that makes no sense, BadCertificate for TLS that cannot be."""
+        self._certificates = certificates_of(settings)
         self.port = 0
         self._service = service
         self._settings = settings
@@ -94,7 +96,10 @@ class Participant:
     async def start(self) -> None:
         """Listen at once; serve as soon as Postgres is there. Raises BadAddress."""
         try:
-            self.port = self._server.add_insecure_port(self._listen)
+            if self._certificates is None:
+                self.port = self._server.add_insecure_port(self._listen)
+            else:
+                self.port = self._server.add_secure_port(self._listen, self._certificates.credentials())
         except RuntimeError as error:
             raise BadAddress(f"cannot listen on {self._listen}: {error}") from None
         await self._set_health(False)
@@ -165,7 +170,8 @@ class Participant:
             await self._set_health(False)
 
     def _make_server(self) -> grpc.aio.Server:
-        server = grpc.aio.server(interceptors=[self._interceptor], options=_options(self._settings))
+        doorkeepers = [] if self._certificates is None else [Doorkeeper(self._settings.callers)]
+        server = grpc.aio.server(interceptors=[*doorkeepers, self._interceptor], options=_options(self._settings))
         extra = () if self._answers is None else (self._answers,)
         servicer = self._service.servicer(self._database, self._settings, *extra)
         for target in (self._methods, server):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from decimal import Decimal
+from pathlib import Path
 from typing import Literal, Self
 
 import psycopg
@@ -20,6 +22,20 @@ class ParticipantSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PARTICIPANT_", extra="ignore")
 
     listen: str = Field(default="", description="host:port of the gRPC server; empty: the service's own default.")
+    tls_cert_file: Path | None = Field(
+        default=None, description="PEM file of this participant's certificate, with its chain; read again on change."
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM file of its key, not encrypted.")
+    tls_ca_file: Path | None = Field(
+        default=None, description="PEM file of the authority whose certificates callers must show."
+    )
+    tls_callers: str = Field(
+        default="", description="Comma list of names of which a caller's certificate must bear one; * is any text."
+    )
+    insecure_listen: bool = Field(
+        default=False, description="Listen beyond this machine without TLS: on a network where everybody may call."
+    )
+
     dsn: str = Field(default="postgresql://127.0.0.1:5432/shop", repr=False, description="Postgres, as a libpq URL.")
     pool_max: int = Field(default=16, ge=1, description="Connections to Postgres: as many calls take effect at once.")
     pool_wait_max_s: float = Field(default=5.0, gt=0, description="Longest wait of a call for a connection.")
@@ -92,6 +108,34 @@ class ParticipantSettings(BaseSettings):
     def _relations(self) -> Self:
         if self.faults and not self.allow_faults:
             raise ValueError("PARTICIPANT_FAULTS is set but PARTICIPANT_ALLOW_FAULTS is not: set it to 1, or drop both")
+        files = (self.tls_cert_file, self.tls_key_file, self.tls_ca_file)
+        if any(files) and not all((*files, self.callers)):
+            raise ValueError(
+                "PARTICIPANT_TLS_CERT_FILE, PARTICIPANT_TLS_KEY_FILE, PARTICIPANT_TLS_CA_FILE and "
+                "PARTICIPANT_TLS_CALLERS go together"
+            )
+        if self.listen and not any(files) and not self.insecure_listen and not is_loopback(self.listen):
+            raise ValueError(
+                f"PARTICIPANT_LISTEN={self.listen} can be reached from other machines, and there is no TLS: set "
+                "PARTICIPANT_TLS_CERT_FILE, PARTICIPANT_TLS_KEY_FILE, PARTICIPANT_TLS_CA_FILE and "
+                "PARTICIPANT_TLS_CALLERS; or, on a network where everybody may call, PARTICIPANT_INSECURE_LISTEN=1"
+            )
         if self.lock_wait_max_s >= self.call_max_s:
             raise ValueError("PARTICIPANT_LOCK_WAIT_MAX_S must be shorter than PARTICIPANT_CALL_MAX_S")
         return self
+
+    @property
+    def callers(self) -> tuple[str, ...]:
+        """The names of those who may call."""
+        return tuple(name.strip() for name in self.tls_callers.split(",") if name.strip())
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only processes of this machine reach a port at this host:port."""
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost" or address.startswith("unix:"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

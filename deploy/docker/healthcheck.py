@@ -3,12 +3,16 @@
     python3 -IS healthcheck.py http PORT PATH     a GET that must be answered 200
     python3 -IS healthcheck.py grpc PORT          grpc.health.v1.Health/Check, which must answer SERVING
 
+Where BATON_TLS_CERT_FILE or PARTICIPANT_TLS_CERT_FILE is set it speaks TLS, and shows that certificate. The server's it
+does not check: that is the server of its own container, at 127.0.0.1, and no certificate is for that name.
+
 It runs every few seconds in every container, so it must not load gRPC, which takes longer than all it does: the one
 call that it makes is three HTTP/2 frames.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 
@@ -36,7 +40,7 @@ def main(arguments: list[str]) -> str | None:
 
 def check_http(port: int, path: str) -> str | None:
     """What is wrong with the answer to GET, or None. Raises OSError when nobody answers."""
-    with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as connection:
+    with _connect(port, "BATON", "http/1.1") as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     status, _, body = answer.partition(b"\r\n\r\n")
@@ -55,7 +59,7 @@ def check_grpc(port: int) -> str | None:
         "content-type": "application/grpc",
         "te": "trailers",
     }
-    with socket.create_connection(("127.0.0.1", port), _TIMEOUT_S) as connection:
+    with _connect(port, "PARTICIPANT", "h2") as connection:
         connection.sendall(
             _PREFACE
             + _frame(_SETTINGS, 0, 0, b"")
@@ -64,6 +68,22 @@ def check_grpc(port: int) -> str | None:
         )
         message = _message(connection)
     return None if message == _SERVING else f"the server does not serve: it answered {message!r}"
+
+
+def _connect(port: int, prefix: str, protocol: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), _TIMEOUT_S)
+    cert, key = (os.environ.get(f"{prefix}_TLS_{part}_FILE") for part in ("CERT", "KEY"))
+    if not cert:
+        return connection
+    # Loaded here alone: without TLS a check takes half the time.
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(cert, key)
+    context.set_alpn_protocols([protocol])
+    return context.wrap_socket(connection)
 
 
 def _message(connection: socket.socket) -> bytes:

@@ -10,11 +10,14 @@ import structlog
 
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, NoLeader, answered
+from orchestrator.api.guard import ON_BEHALF_KEY
 from orchestrator.api.port import Leadership, SagaReader
 from orchestrator.errors import LogUnavailable, Overloaded, Retryable, WrongState
 from orchestrator.leadership.port import Member
 from orchestrator.pb.baton.v1 import cluster_pb2, cluster_pb2_grpc
 from orchestrator.sagalog.records import Fence
+from orchestrator.security.caller import current
+from orchestrator.security.dialer import PLAIN, Dialer
 
 # Who stepped down leaves the campaign to the others for so long, in seconds.
 STEP_DOWN_COOLDOWN_S = 3.0
@@ -30,7 +33,10 @@ log = structlog.get_logger()
 class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
     """Serves the API from what this replica knows, and asks the leader for what only the leader can do."""
 
-    def __init__(self, cluster: str, replica_id: str, leadership: Leadership, reader: SagaReader) -> None:
+    def __init__(
+        self, cluster: str, replica_id: str, leadership: Leadership, reader: SagaReader, replicas: Dialer = PLAIN
+    ) -> None:
+        self._replicas = replicas
         self._cluster = cluster
         self._replica_id = replica_id
         self._leadership = leadership
@@ -68,16 +74,17 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
             raise NoLeader("nobody leads at the moment, so nobody can step down")
         if _forwarded(context) or holder.member.replica_id == self._replica_id:
             raise NoLeader("leadership is changing hands at the moment; look who leads, then ask again")
-        return await self._forward(holder.member, request, context.time_remaining())
+        return await self._forward(holder.member, request, context)
 
     async def _forward(
-        self, leader: Member, request: cluster_pb2.StepDownRequest, left_s: float | None
+        self, leader: Member, request: cluster_pb2.StepDownRequest, context: Context
     ) -> cluster_pb2.StepDownResponse:
+        left_s = context.time_remaining()
         timeout_s = _FORWARD_TIMEOUT_S if left_s is None else min(left_s, _FORWARD_TIMEOUT_S)
         options = [("grpc.enable_http_proxy", 0)]
-        async with grpc.aio.insecure_channel(leader.api_address, options=options) as channel:
+        async with self._replicas.channel(leader.api_address, options) as channel:
             stub = cluster_pb2_grpc.ClusterServiceStub(channel)
-            metadata = ((_FORWARDED_KEY, self._replica_id),)
+            metadata = ((_FORWARDED_KEY, self._replica_id), *self._vouched(context))
             try:
                 response: cluster_pb2.StepDownResponse = await stub.StepDown(
                     request, timeout=timeout_s, metadata=metadata
@@ -88,6 +95,12 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
                 passing = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
                 raise Retryable(text) if passing else WrongState(text) from None
         return response
+
+    def _vouched(self, context: Context) -> tuple[tuple[str, str | bytes], ...]:
+        """In whose name the call goes on: this replica's certificate vouches for it, else the caller's own token."""
+        if self._replicas.secure:
+            return ((ON_BEHALF_KEY, current().name.encode("ascii", "replace").decode()),)
+        return tuple((key, value) for key, value in context.invocation_metadata() or () if key == "authorization")
 
     async def _fence(self) -> Fence | None:
         """The fence row, if Postgres answers soon."""

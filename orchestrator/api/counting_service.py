@@ -7,6 +7,7 @@ from orchestrator.api.errors import Context, answered
 from orchestrator.api.filters import states
 from orchestrator.api.port import SagaReader
 from orchestrator.pb.baton.v1 import counting_pb2, counting_pb2_grpc
+from orchestrator.security.caller import current
 
 
 class CountingService(counting_pb2_grpc.CountingServiceServicer):
@@ -21,6 +22,10 @@ class CountingService(counting_pb2_grpc.CountingServiceServicer):
     ) -> counting_pb2.CountSagasResponse:
         """Sagas by definition and state."""
         name = checks.name("definition", request.definition) if request.definition else ""
+        if name:
+            current().require(name)
+        else:
+            current().require_all("a count without `definition`")
         counts = await self._reader.counts(name, states(request.states))
         return counting_pb2.CountSagasResponse(
             counts=[

@@ -12,6 +12,7 @@ from orchestrator.errors import Rejected
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.lint import lint
 from orchestrator.saga.parse import locate, parse
+from orchestrator.security.caller import current
 
 YAML_CHARS_MAX = 1_000_000
 
@@ -44,6 +45,7 @@ class DefinitionService(saga_pb2_grpc.DefinitionServiceServicer):
     async def GetDefinition(self, request: saga_pb2.GetDefinitionRequest, context: Context) -> saga_pb2.Definition:
         """One version, with its text."""
         name, version = checks.name("name", request.name), checks.version(request.version)
+        current().require(name)
         stored = await self._definitions.get_definition(name, version)
         if stored is None:
             if version and await self._definitions.get_definition(name, 0) is not None:
@@ -55,8 +57,8 @@ class DefinitionService(saga_pb2_grpc.DefinitionServiceServicer):
     async def ListDefinitions(
         self, request: saga_pb2.ListDefinitionsRequest, context: Context
     ) -> saga_pb2.ListDefinitionsResponse:
-        """All versions, without their texts."""
-        listed = await self._definitions.list_definitions()
+        """All versions that the caller has a right to, without their texts."""
+        listed = [entry for entry in await self._definitions.list_definitions() if current().may_touch(entry.name)]
         return saga_pb2.ListDefinitionsResponse(definitions=[conversion.definition(entry) for entry in listed])
 
 

@@ -22,11 +22,14 @@ from orchestrator.errors import (
     BatonError,
     Conflict,
     FieldViolation,
+    Forbidden,
+    LimitReached,
     LogUnavailable,
     NotFound,
     Overloaded,
     Rejected,
     Retryable,
+    Unauthenticated,
     WrongState,
 )
 from orchestrator.events.port import CursorExpired
@@ -61,6 +64,9 @@ class UnknownName(NotFound):
 
 # The first class that fits. The reasons are part of the API: they never change.
 _KINDS: tuple[tuple[type[BatonError], grpc.StatusCode, str], ...] = (
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    (Forbidden, grpc.StatusCode.PERMISSION_DENIED, "FORBIDDEN"),
+    (LimitReached, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_REACHED"),
     (Rejected, grpc.StatusCode.INVALID_ARGUMENT, "INVALID"),
     (NotFound, grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
     (Conflict, grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED"),
@@ -137,6 +143,11 @@ def streamed(
 def shortened(text: str, chars_max: int) -> str:
     """The text, or as much of it as fits."""
     return text if len(text) <= chars_max else f"{text[: chars_max - 1]}…"
+
+
+async def abort(context: Context, error: BatonError) -> NoReturn:
+    """End the call in the status that the error asks for."""
+    await _abort(context, error)
 
 
 async def _abort(context: Context, error: BatonError) -> NoReturn:

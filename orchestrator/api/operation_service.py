@@ -16,6 +16,7 @@ from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.saga.plan import plan_cancel, resolutions
 from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.records import SagaFilter
+from orchestrator.security.caller import current
 
 
 class OperationService(operations_pb2_grpc.OperationServiceServicer):
@@ -64,6 +65,10 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
         """The parked sagas."""
         size = checks.page_size(request.page_size)
         definition = checks.name("definition", request.definition) if request.definition else ""
+        if definition:
+            current().require(definition)
+        else:
+            current().require_all("a list without `definition`")
         count, oldest_age_s = await self._box.parked(definition)
         found = await self._reader.find(SagaFilter((SagaState.FAILED.value,), definition), None, size)
         sagas = []

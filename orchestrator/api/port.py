@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
+from uuid import UUID
 
 from orchestrator.driving.registry import Compiled
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.victory import View
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import SagaId
+from orchestrator.sagalog.audit_log import Entry
 from orchestrator.sagalog.port import StoredDefinition
 from orchestrator.sagalog.records import (
     Fence,
@@ -24,6 +26,7 @@ from orchestrator.sagalog.records import (
     Started,
     TransitionRecord,
 )
+from orchestrator.security.audit import Action
 
 
 class Intake(Protocol):
@@ -106,6 +109,16 @@ class Definitions(Protocol):
 
     async def reinstate(self, name: str, version: int) -> bool:
         """Take a retirement back; False when there is none."""
+
+
+class Audits(Protocol):
+    """What operators have done."""
+
+    def record(self, action: Action) -> None:
+        """Note an action, from any thread."""
+
+    async def entries(self, before: UUID | None, rows: int, caller: str = "", action: str = "") -> list[Entry]:
+        """The newest entries first, older than `before`. Raises LogUnavailable, Overloaded."""
 
 
 class Leadership(Protocol):

@@ -20,6 +20,7 @@ from orchestrator.errors import BatonError, FieldViolation, Rejected, WrongState
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.sagalog.records import NewSaga, SagaRecord, Started
+from orchestrator.security.caller import current
 
 BATCH_MAX = 1000
 
@@ -62,6 +63,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         """Answer when the saga is durable; with `wait`, when it has ended or the deadline is near."""
         self._starts.admit()
         asked = _asked(request)
+        current().require(asked.definition)
         new, future = await self._starts.submit(asked)
         stored = await future
         if request.wait:
@@ -105,6 +107,10 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         """A page of sagas, newest first."""
         size = checks.page_size(request.page_size)
         wanted = saga_filter(request)
+        if wanted.definition:
+            current().require(wanted.definition)
+        else:
+            current().require_all("a list without `definition`")
         filters = _filter_bytes(request)
         before = checks.page_start(request.page_token, filters)
         found = await page_of(self._reader, wanted, before, size)
@@ -159,6 +165,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         try:
             if request.wait:
                 raise checks.rejected("wait", "a batch cannot wait; watch its sagas")
+            current().require(request.definition)
             _, future = await self._starts.submit(_asked(request))
         except BatonError as error:
             return error
@@ -169,6 +176,7 @@ class SagaService(saga_pb2_grpc.SagaServiceServicer):
         record = await self._reader.saga(saga_id)
         if record is None:
             raise UnknownName("saga_id", f"there is no saga {saga_id}")
+        current().require(record.definition)
         return record
 
     def _fitting(self, found: list[SagaRecord]) -> list[SagaRecord]:

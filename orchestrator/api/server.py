@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
@@ -13,6 +13,7 @@ from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
+from orchestrator.api.audit_service import AuditService, NoAudits
 from orchestrator.api.bulk_service import BulkService
 from orchestrator.api.certification_service import Certificates, CertificationService
 from orchestrator.api.cluster_service import ClusterService
@@ -20,8 +21,9 @@ from orchestrator.api.counting_service import CountingService
 from orchestrator.api.definition_service import DefinitionService
 from orchestrator.api.doorway import Doorway
 from orchestrator.api.event_service import EventService
+from orchestrator.api.guard import Guard
 from orchestrator.api.operation_service import OperationService
-from orchestrator.api.port import Definitions, Intake, Leadership, Registry, SagaReader
+from orchestrator.api.port import Audits, Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
 from orchestrator.api.signalling import SignalBox, Signalling
 from orchestrator.api.starts import Starts
@@ -33,6 +35,7 @@ from orchestrator.errors import BatonError
 from orchestrator.events.port import EventLog
 from orchestrator.events.streams import EventStreams
 from orchestrator.pb.baton.v1 import (
+    audit_pb2_grpc,
     bulk_pb2_grpc,
     certification_pb2_grpc,
     cluster_pb2_grpc,
@@ -43,6 +46,8 @@ from orchestrator.pb.baton.v1 import (
     steps_pb2_grpc,
     versions_pb2_grpc,
 )
+from orchestrator.security.assemble import Doors, open_doors
+from orchestrator.security.dialer import PLAIN, Dialer
 
 _SERVICES = (
     "baton.v1.SagaService",
@@ -55,6 +60,7 @@ _SERVICES = (
     "baton.v1.CountingService",
     "baton.v1.BulkService",
     "baton.v1.EventService",
+    "baton.v1.AuditService",
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -68,13 +74,26 @@ class CannotListen(BatonError):
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Where to listen (host:port; port 0 takes a free one), as which replica, and the sizes that are accepted."""
+    """Where to listen (host:port; port 0 takes a free one), as which replica, and the sizes that are accepted.
+
+    `token_listen` is a second address, if not empty: for callers with a token and no certificate.
+    """
 
     cluster: str
     replica: str
     listen: str
     input_bytes_max: int
     message_bytes_max: int
+    token_listen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSecurity:
+    """Who is let in, where operators' actions are noted, and how other replicas are reached."""
+
+    doors: Doors = field(default_factory=open_doors)
+    audits: Audits = field(default_factory=NoAudits)
+    replicas: Dialer = PLAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +119,20 @@ class ApiParts:
 class ApiServer:
     """Serves the API from `start` to `stop`. Make it on the event loop that it is to run on."""
 
-    def __init__(self, settings: ApiSettings, parts: ApiParts) -> None:
+    def __init__(self, settings: ApiSettings, parts: ApiParts, security: ApiSecurity | None = None) -> None:
+        security = security or ApiSecurity()
         self._listen = settings.listen
+        self._token_listen = settings.token_listen
+        self._doors = security.doors
+        self.token_port = 0
         self._watcher = parts.watcher
         self._streams = parts.streams
         self._health = health.HealthServicer()
         options = _options(settings.message_bytes_max)
         self._doorway = Doorway()
-        self._server = grpc.aio.server(
-            interceptors=(self._doorway,), options=options, maximum_concurrent_rpcs=CALLS_MAX
-        )
+        # The doorway is the outer one: a replica that ends sends everybody on, whoever it is.
+        interceptors = (self._doorway, Guard(security.doors.gate, security.audits.record))
+        self._server = grpc.aio.server(interceptors=interceptors, options=options, maximum_concurrent_rpcs=CALLS_MAX)
         starts = Starts(
             parts.registry, parts.intake, settings.input_bytes_max, parts.definitions, parts.reader, parts.admit
         )
@@ -118,7 +141,7 @@ class ApiServer:
         sagas = SagaService(starts, parts.reader, parts.watcher, signalling, veils, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
         versions = VersionService(parts.registry, parts.definitions)
-        cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader)
+        cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader, security.replicas)
         saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
         saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)
         versions_pb2_grpc.add_VersionServiceServicer_to_server(versions, self._server)
@@ -133,18 +156,16 @@ class ApiServer:
         bulk_pb2_grpc.add_BulkServiceServicer_to_server(BulkService(parts.reader, signalling), self._server)
         events = EventService(parts.events, parts.streams, settings.cluster)
         events_pb2_grpc.add_EventServiceServicer_to_server(events, self._server)
+        audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(security.audits), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False
 
     async def start(self) -> int:
         """Open the port and serve; returns the port. Raises CannotListen."""
-        try:
-            port = self._server.add_insecure_port(self._listen)
-        except RuntimeError as error:
-            raise CannotListen(f"BATON_API_LISTEN: cannot listen on {self._listen}: {error}") from error
-        if port == 0:
-            raise CannotListen(f"BATON_API_LISTEN: cannot listen on {self._listen}")
+        port = self._open("BATON_API_LISTEN", self._listen, certificates=True)
+        if self._token_listen:
+            self.token_port = self._open("BATON_API_TOKEN_LISTEN", self._token_listen, certificates=False)
         await self._server.start()
         self.serving = True
         await self._report(serving=True)
@@ -154,6 +175,20 @@ class ApiServer:
         """Send new calls to other replicas from now on."""
         self.serving = False
         self._doorway.shut()
+
+    def _open(self, setting: str, listen: str, *, certificates: bool) -> int:
+        credentials = self._doors.credentials(certificates=certificates)
+        try:
+            port = (
+                self._server.add_insecure_port(listen)
+                if credentials is None
+                else self._server.add_secure_port(listen, credentials)
+            )
+        except RuntimeError as error:
+            raise CannotListen(f"{setting}: cannot listen on {listen}: {error}") from error
+        if port == 0:
+            raise CannotListen(f"{setting}: cannot listen on {listen}")
+        return port
 
     async def drain(self, grace_s: float) -> None:
         """Send new calls to other replicas, and let those under way end for at most `grace_s` seconds.

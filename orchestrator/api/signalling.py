@@ -19,6 +19,7 @@ from orchestrator.saga.signals import NEEDS_EVIDENCE, REOPENING, Signal, Verb
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
 from orchestrator.sagalog.signal_box import Fate, WaitingStep
+from orchestrator.security.caller import ANONYMOUS, current
 
 # So long a caller waits for the leader to heed, at the most, in seconds; and how often it is looked for.
 _PATIENCE_S = 5.0
@@ -84,6 +85,7 @@ class Signalling:
         record = await self._reader.saga(saga_id)
         if record is None:
             raise UnknownName("saga_id", f"there is no saga {saga_id}")
+        current().require(record.definition)
         return record
 
     async def compiled(self, saga_id: SagaId) -> Compiled:
@@ -96,6 +98,7 @@ class Signalling:
         stored = await self._box.stored(saga_id)
         if stored is None:
             raise UnknownName("saga_id", f"there is no saga {saga_id}")
+        current().require(stored.definition)
         try:
             if stored.flaw is not None:
                 raise CorruptLog(stored.flaw)
@@ -122,7 +125,9 @@ def order(by: str, reason: str, verb: Verb, evidence: str = "") -> Order:
         for field, text in (("reason", reason), ("evidence", evidence)):
             if not text.strip():
                 raise checks.rejected(field, f"is missing: {verb} replaces what a participant would have to say")
-    return Order(by or "unnamed", reason, evidence)
+    # Where callers are asked who they are, nobody orders in another's name.
+    caller = current()
+    return Order((by or "unnamed") if caller is ANONYMOUS else caller.name, reason, evidence)
 
 
 def json_object(field: str, text: str) -> Json | None:

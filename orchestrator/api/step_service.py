@@ -12,6 +12,8 @@ from orchestrator.pb.baton.v1 import steps_pb2, steps_pb2_grpc
 from orchestrator.saga.definition import Step, Work
 from orchestrator.saga.model import Json, SagaId
 from orchestrator.saga.signals import Signal, Verb
+from orchestrator.security.caller import current
+from orchestrator.security.roles import Role
 
 _CODES = frozenset(
     {
@@ -76,6 +78,7 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         result = json_object("result_json", request.result_json)
         given = order(request.by, request.reason, Verb.APPROVE)
         signal = Signal(0, Verb.APPROVE, request.step, result, order=given)
+        await self._refuse_outsiders(checks.saga_id(request.saga_id), request.step)
         return await self._tell(checks.saga_id(request.saga_id), signal, context)
 
     @answered
@@ -83,6 +86,7 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         """A person says no."""
         given = order(request.by, request.reason, Verb.REJECT)
         signal = Signal(0, Verb.REJECT, request.step, order=given)
+        await self._refuse_outsiders(checks.saga_id(request.saga_id), request.step)
         return await self._tell(checks.saga_id(request.saga_id), signal, context)
 
     @answered
@@ -93,7 +97,7 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         size = checks.page_size(request.page_size)
         asking = await self._asking()
         found = []
-        for waiting in await self._box.waiting(sorted({name for name, _ in asking}), size):
+        for waiting in await self._box.waiting(sorted({name for name, _ in asking if current().may_touch(name)}), size):
             step = asking.get((waiting.definition, waiting.version), {}).get(waiting.position)
             if step is None or step.approval is None:
                 continue
@@ -109,6 +113,19 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
                 )
             )
         return steps_pb2.ListApprovalsResponse(approvals=found)
+
+    async def _refuse_outsiders(self, saga_id: SagaId, name: str) -> None:
+        """Raises Forbidden when the step does not ask for this caller's word."""
+        if current().has(Role.OPERATOR):
+            return
+        compiled = await self._signalling.compiled(saga_id)
+        groups = {
+            group
+            for step in compiled.definition.steps
+            if step.name == name and step.approval is not None
+            for group in step.approval.roles
+        }
+        current().require_decision(sorted(groups), f"step {name}")
 
     async def _asking(self) -> dict[tuple[str, int], dict[int, Step]]:
         """The definitions that ask for approvals, with the steps that do, by position."""

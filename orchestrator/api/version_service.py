@@ -14,6 +14,7 @@ from orchestrator.pb.baton.v1 import versions_pb2, versions_pb2_grpc
 from orchestrator.saga.difference import changes
 from orchestrator.saga.parse import parse
 from orchestrator.sagalog.port import StoredDefinition
+from orchestrator.security.caller import ANONYMOUS, current
 
 BY_CHARS_MAX = 200
 
@@ -65,7 +66,9 @@ class VersionService(versions_pb2_grpc.VersionServiceServicer):
         name = checks.name("name", request.name)
         if not request.reason.strip():
             raise checks.rejected("reason", "is missing; whoever is refused reads it")
-        by = request.by or "somebody who gave no name"
+        # Where callers are asked who they are, nobody retires in another's name.
+        caller = current()
+        by = (request.by or "somebody who gave no name") if caller is ANONYMOUS else caller.name
         if len(by) > BY_CHARS_MAX or not by.isprintable():
             raise checks.rejected("by", f"must have at most {BY_CHARS_MAX} characters, all printable")
         await self._stored("version", name, request.version)
@@ -91,13 +94,14 @@ class VersionService(versions_pb2_grpc.VersionServiceServicer):
         self, request: versions_pb2.ListRetirementsRequest, context: Context
     ) -> versions_pb2.ListRetirementsResponse:
         """Everything that is retired."""
-        found = await self._definitions.retirements()
+        found = [entry for entry in await self._definitions.retirements() if current().may_touch(entry.name)]
         return versions_pb2.ListRetirementsResponse(retirements=[conversion.retirement(entry) for entry in found])
 
     async def _stored(self, field: str, name: str, version: int) -> StoredDefinition:
         """One version; `field` names it in errors. Raises Rejected, UnknownName."""
         if version < 0:
             raise checks.rejected(field, f"{version} is not a version; they count from 1, and 0 is the newest")
+        current().require(name)
         stored = await self._definitions.get_definition(name, version)
         if stored is None:
             if version and await self._definitions.get_definition(name, 0) is not None:

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from orchestrator.cli.access import OPEN_ACCESS, ClientAccess
 from orchestrator.cli.errors import ApiUnavailable, refused, retry_delay_s
 from orchestrator.cli.route import Backoff, Route
 
@@ -58,8 +59,18 @@ class Calls:
     `attempt_max_s` is the longest wait for one replica, in seconds: so long a frozen one can hold up a call.
     """
 
-    def __init__(self, route: Route, attempt_max_s: float, on_retry: Callable[[str, str], None] | None) -> None:
+    def __init__(
+        self,
+        route: Route,
+        attempt_max_s: float,
+        on_retry: Callable[[str, str], None] | None,
+        access: ClientAccess = OPEN_ACCESS,
+    ) -> None:
         self.route = route
+        self._access = access
+        self._generation = access.dialer.generation
+        # Of certificates that were replaced: a stream may be open on one.
+        self._retired: list[grpc.aio.Channel] = []
         self.attempt_max_s = attempt_max_s
         self._on_retry = on_retry
         self._channels: dict[str, grpc.aio.Channel] = {}
@@ -103,18 +114,26 @@ class Calls:
     def unavailable(self, error: grpc.aio.AioRpcError, deadline_s: float) -> ApiUnavailable:
         """The error for a call that nobody has answered."""
         asked = ", ".join(self.route.endpoints)
+        said = error.details() or ""
+        # What a handshake that one side refuses looks like to the other.
+        hung_up = any(words in said.lower() for words in ("socket closed", "handshake", "certificate"))
+        hint = "; is there TLS, and the right certificate, at both ends? See docs/security.md" if hung_up else ""
         return ApiUnavailable(
-            f"no answer from {asked} within {deadline_s:.1f} s; "
-            f"the last one said {error.code().name}: {error.details()}"
+            f"no answer from {asked} within {deadline_s:.1f} s; the last one said {error.code().name}: {said}{hint}"
         )
 
     def stub(self, endpoint: str, stub: type[Any]) -> Any:
         """The stub of a service at an endpoint; connections are made once."""
+        if self._generation != (generation := self._access.dialer.generation):
+            self._generation = generation
+            self._retired += self._channels.values()
+            self._channels.clear()
+            self._stubs.clear()
         found = self._stubs.get((endpoint, stub))
         if found is None:
             channel = self._channels.get(endpoint)
             if channel is None:
-                channel = self._channels[endpoint] = grpc.aio.insecure_channel(endpoint, options=_OPTIONS)
+                channel = self._channels[endpoint] = self._access.channel(endpoint, _OPTIONS)
             found = self._stubs[endpoint, stub] = stub(channel)
         return found
 
@@ -122,7 +141,7 @@ class Calls:
         """Close the connections."""
         channels, self._channels = self._channels, {}
         self._stubs.clear()
-        for channel in channels.values():
+        for channel in (*channels.values(), *self._retired):
             await channel.close()
 
 

@@ -19,12 +19,15 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from orchestrator.cli.access import OPEN_ACCESS, ClientAccess
 from orchestrator.cli.bulk_calls import bulk_orders
 from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
 from orchestrator.cli.event_calls import EventCalls
 from orchestrator.cli.route import Backoff, Route
 from orchestrator.pb.baton.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
     bulk_pb2,
     certification_pb2,
     certification_pb2_grpc,
@@ -78,13 +81,17 @@ _LIST_CERTIFICATES = Method(
 # After a timeout somebody else may lead, who was not meant.
 _STEP_DOWN = Method(_Cluster, "StepDown", cluster_pb2.StepDownResponse, attempt_max_s=_WAIT_MAX_S, repeatable=False)
 
+_LIST_AUDIT = Method(
+    audit_pb2_grpc.AuditServiceStub, "ListAuditEntries", audit_pb2.ListAuditEntriesResponse, attempt_max_s=_WAIT_MAX_S
+)
+
 
 class Client:
     """Calls the API at `endpoints`, each host:port; an async context manager. Safe for many tasks of one event loop.
 
     `deadline_s` bounds each call with all its attempts, `attempt_max_s` one attempt, in seconds. With `spread` calls
     go around the endpoints; without, they stay with one as long as it answers. `on_retry` hears of every attempt that
-    failed and is repeated: the endpoint and why.
+    failed and is repeated: the endpoint and why. `access` says by which certificate or token the client is known.
 
     Every method raises ApiUnavailable when the deadline passes without an answer, and CallRefused, with the code, the
     stable reason and the offending fields, when the answer is no.
@@ -98,9 +105,10 @@ class Client:
         attempt_max_s: float = ATTEMPT_MAX_S,
         spread: bool = False,
         on_retry: Callable[[str, str], None] | None = None,
+        access: ClientAccess = OPEN_ACCESS,
     ) -> None:
         self.deadline_s = deadline_s
-        self._calls = Calls(Route(tuple(endpoints), spread=spread), attempt_max_s, on_retry)
+        self._calls = Calls(Route(tuple(endpoints), spread=spread), attempt_max_s, on_retry, access)
         self.events = EventCalls(self._calls, deadline_s)
 
     async def start_saga(
@@ -294,6 +302,19 @@ class Client:
     async def ask(self, method: Method[Answer], request: Message) -> Answer:
         """The answer of any method."""
         return await self._calls.unary(method, request, self.deadline_s)
+
+    async def list_audit(self, limit: int, *, caller: str = "", action: str = "") -> list[audit_pb2.AuditEntry]:
+        """At most `limit` actions of operators, newest first."""
+        found: list[audit_pb2.AuditEntry] = []
+        question = audit_pb2.ListAuditEntriesRequest(caller=caller, action=action)
+        while len(found) < limit:
+            question.page_size = min(_PAGE, limit - len(found))
+            page = await self._calls.unary(_LIST_AUDIT, question, self.deadline_s)
+            found.extend(page.entries)
+            if not page.next_page_token:
+                break
+            question.page_token = page.next_page_token
+        return found
 
     async def close(self) -> None:
         """Close the connections."""

@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from orchestrator.cli.access import chosen
 from orchestrator.cli.client import Client
 from orchestrator.cli.errors import ApiUnavailable, CallRefused
 from orchestrator.cli.output import complain
@@ -43,7 +44,7 @@ def call(endpoints: list[str], timeout_s: float, ask: Callable[[Client], Awaitab
     """What `ask` returns of a client; its errors are printed, and end the command with their exit status."""
 
     async def run() -> T:
-        async with Client(addresses(endpoints), deadline_s=timeout_s) as client:
+        async with Client(addresses(endpoints), deadline_s=timeout_s, access=chosen()) as client:
             return await ask(client)
 
     try:

@@ -55,20 +55,26 @@ def demo(
     raise typer.Exit(0 if good else 1)
 
 
-def dev(data: Data = None) -> None:
+def dev(
+    data: Data = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="With certificates made for it, on every link but that to Postgres.")
+    ] = False,
+) -> None:
     """Keep a cluster up to play with: prints its endpoints and the commands to try. Ctrl-C ends it."""
     from rich.console import Console
 
     from orchestrator.demo.dev import run_dev
 
-    run_guarded(lambda: run_dev(data, Console()))
+    run_guarded(lambda: run_dev(data, Console(), secure=tls))
 
 
 def connect(endpoints: Sequence[str], on_retry: Callable[[str, str], None]) -> Client:
     """A client that goes around the replicas."""
+    from orchestrator.cli.access import chosen
     from orchestrator.cli.client import Client
 
-    return Client(endpoints, spread=True, on_retry=on_retry)
+    return Client(endpoints, spread=True, on_retry=on_retry, access=chosen())
 
 
 def run_guarded(main: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -6,9 +6,11 @@ reported. Nothing here asks etcd or Postgres: the callables that it is given ans
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -21,7 +23,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.dashboard import failpoints
+from orchestrator.dashboard.door import CHALLENGE, Door, Visitor
 from orchestrator.errors import BatonError
+from orchestrator.security.assemble import Doors, open_doors
+from orchestrator.security.audit import Record, nowhere
+from orchestrator.security.caller import certificate_names
 from orchestrator.telemetry import Metrics, sagas_by_state
 
 _REQUESTS_MAX = 16
@@ -43,7 +49,7 @@ class HttpEndpoint:
     `healthy` answers None while the process is alive, else what is wrong with it; `waiting_for` names what the replica
     still waits for, nothing once it is ready; `counts` gives the sagas as they were counted last; `leading` says
     whether the replica leads (no, by default). All are called from other threads and must not block. With `drills`,
-    whoever reaches the port may arm failpoints.
+    operators may arm failpoints. `doors` say who is let in, and `record` hears of what operators do.
     """
 
     def __init__(
@@ -56,8 +62,12 @@ class HttpEndpoint:
         *,
         leading: Callable[[], bool] = bool,
         drills: bool = False,
+        doors: Doors | None = None,
+        record: Record = nowhere,
     ) -> None:
         self._listen = listen
+        self._doors = doors or open_doors()
+        self._door = Door(self._doors.gate, record)
         self._metrics = metrics
         self._healthy = healthy
         self._waiting_for = waiting_for
@@ -79,7 +89,7 @@ class HttpEndpoint:
     def start(self) -> None:
         """Open the port and serve it. Raises CannotListen when the port is taken or the address is not ours."""
         try:
-            server = _Server(self._listen, self._answer)
+            server = _Server(self._listen, self._answer, self._doors)
         except OSError as error:
             raise CannotListen(f"BATON_HTTP_LISTEN: cannot listen on {self._listen}: {error.strerror}") from error
         for collector in self._collectors:
@@ -102,6 +112,9 @@ class HttpEndpoint:
 
     def _answer(self, request: _Request) -> tuple[HTTPStatus, str, bytes]:
         path = request.path
+        refusal = self._door.refusal(request.method, path, request.visitor)
+        if refusal is not None:
+            return refusal.status, "text/plain; charset=utf-8", f"{refusal.text}\n".encode()
         if self._drills and f"{path}/".startswith(f"{failpoints.FOLDER}/"):
             return failpoints.answer(request.method, path, request.body)
         if request.method != "GET":
@@ -112,22 +125,24 @@ class HttpEndpoint:
                 return HTTPStatus.OK, content_type, encode(self._metrics.registry)
             case "/healthz":
                 complaint = self._healthy()
-                return _state(complaint is None, {"healthy": complaint is None, "complaint": complaint})
+                return self._state(request, complaint is None, "healthy", {"complaint": complaint})
             case "/readyz":
                 waiting = self._waiting_for()
-                return _state(not waiting, {"ready": not waiting, "waiting_for": list(waiting)})
+                return self._state(request, not waiting, "ready", {"waiting_for": list(waiting)})
             case "/leaderz":
-                leading = self._leading()
-                return _state(leading, {"leading": leading})
+                return self._state(request, self._leading(), "leading", {})
             case "/":
                 return HTTPStatus.OK, "text/plain; charset=utf-8", b"/metrics\n/healthz\n/readyz\n/leaderz\n"
             case _:
                 return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"try /metrics, /healthz, /readyz, /leaderz\n"
 
-
-def _state(good: bool, body: dict[str, Any]) -> tuple[HTTPStatus, str, bytes]:
-    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-    return status, "application/json", json.dumps(body).encode() + b"\n"
+    def _state(
+        self, request: _Request, good: bool, name: str, reasons: dict[str, Any]
+    ) -> tuple[HTTPStatus, str, bytes]:
+        """Yes or no for everybody; the reasons, which name servers and what they said, for whoever is known."""
+        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+        body = {name: good, **(reasons if self._door.known(request.visitor) else {})}
+        return status, "application/json", json.dumps(body).encode() + b"\n"
 
 
 class _SagaCounts(Collector):
@@ -153,6 +168,7 @@ class _Request:
     path: str
     accept: str
     body: bytes
+    visitor: Visitor
 
 
 _Answer = Callable[[_Request], tuple[HTTPStatus, str, bytes]]
@@ -165,7 +181,8 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, listen: str, answer: _Answer) -> None:
+    def __init__(self, listen: str, answer: _Answer, doors: Doors) -> None:
+        self._doors = doors
         host, _, port = listen.rpartition(":")
         host = host.strip("[]")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -190,6 +207,18 @@ class _Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             self._free.release()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection: the handshake is made here, in its thread, within the deadline."""
+        context = self._doors.context(ssl.CERT_OPTIONAL)
+        if context is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(_REQUEST_TIMEOUT_S)
+        with context.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
+            with contextlib.suppress(OSError):
+                secured.shutdown(socket.SHUT_WR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no event worth a line in the log."""
@@ -232,12 +261,22 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         length = self.headers.get("Content-Length", "0")
         sent = self.rfile.read(min(int(length), _BODY_BYTES_MAX)) if method == "PUT" and length.isdigit() else b""
-        request = _Request(method, path, self.headers.get("Accept", ""), sent)
+        request = _Request(method, path, self.headers.get("Accept", ""), sent, self._visitor())
         status, content_type, body = self.server.answer(request)
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", CHALLENGE)
         self.end_headers()
         if with_body:
             self.wfile.write(body)
+
+    def _visitor(self) -> Visitor:
+        names: tuple[str, ...] = ()
+        if isinstance(self.connection, ssl.SSLSocket):
+            shown: Any = self.connection.getpeercert() or {}
+            names = certificate_names(shown.get("subject"), shown.get("subjectAltName"))
+        header = self.headers.get
+        return Visitor(names, header("Authorization"), header("Origin"), header("Host"), str(self.client_address[0]))

@@ -19,13 +19,14 @@ _INPUT = (
 )
 
 
-async def run_dev(data: Path | None, console: Console) -> None:
+async def run_dev(data: Path | None, console: Console, *, secure: bool = False) -> None:
     """Start the cluster, say how to use it, and tell who leads until cancelled. A killed replica is started again.
 
-    Raises ProcessFailed when the cluster does not come up. Leaves no process behind.
+    With `secure` everything but Postgres speaks TLS, and asks callers who they are. Raises ProcessFailed when the
+    cluster does not come up. Leaves no process behind.
     """
     data_dir = data_folder(data, "dev")
-    async with Cluster(data_dir, restart_replicas=True) as cluster:
+    async with Cluster(data_dir, restart_replicas=True, secure=secure) as cluster:
         leader = await cluster.wait_leader()
         for line in _guide(cluster, leader):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -46,13 +47,28 @@ async def _tell_leaders(cluster: Cluster, leader: Leader, console: Console) -> N
         await asyncio.sleep(_ASK_INTERVAL_S)
 
 
+def _identity(cluster: Cluster) -> list[str]:
+    """What makes a terminal an operator's, where callers are asked who they are."""
+    if cluster.tls is None:
+        return []
+    operator, files = cluster.tls.operator, cluster.tls.authority.folder
+    metrics = f"https://{cluster.replicas[0].http_address}/metrics"
+    return [
+        f"  export BATON_CA_FILE={cluster.tls.authority.ca_file}",
+        f"  export BATON_CERT_FILE={operator.cert_file} BATON_KEY_FILE={operator.key_file}",
+        f"  # callers and their rights: {files / 'access.yaml'}; a change is in force within a second",
+        f"  curl --cacert $BATON_CA_FILE --cert $BATON_CERT_FILE --key $BATON_KEY_FILE {metrics}",
+    ]
+
+
 def _guide(cluster: Cluster, leader: Leader) -> list[str]:
     baton = f"{sys.executable} -m orchestrator"
     endpoints = ",".join(cluster.api_endpoints)
+    scheme = "http" if cluster.tls is None else "https"
     lines = ["", "The cluster runs; Ctrl-C ends it.", ""]
     for replica in cluster.replicas:
         lines.append(
-            f"  {replica.name}  pid {replica.pid}  API {replica.api_address}  metrics http://{replica.http_address}/metrics"
+            f"  {replica.name}  pid {replica.pid}  API {replica.api_address}  metrics {scheme}://{replica.http_address}/metrics"
         )
     for name, participant in cluster.participants.items():
         lines.append(f"  {name}  pid {participant.pid}  gRPC {participant.address}")
@@ -66,6 +82,7 @@ def _guide(cluster: Cluster, leader: Leader) -> list[str]:
         "In another terminal:",
         "",
         f"  export BATON_ENDPOINTS={endpoints}",
+        *_identity(cluster),
         "  # start a saga, and wait for its end",
         f"  {baton} saga start order --input '{_INPUT}' --wait",
         "  # all sagas; one of them, step by step",

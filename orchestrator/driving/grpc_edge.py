@@ -25,6 +25,7 @@ from orchestrator.keeping.port import Purged, Watermark
 from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
 from orchestrator.saga.commands import Accepted, Refused, Succeeded, Unknown
 from orchestrator.saga.model import Kind
+from orchestrator.security.dialer import PLAIN, Dialer
 from orchestrator.telemetry import Metrics
 
 OPEN_TIMEOUT_S = 1.0
@@ -58,7 +59,10 @@ class CallSettings:
 class GrpcParticipants:
     """Implements `Participants`. Each address has one channel, and a bound on the calls in flight."""
 
-    def __init__(self, codecs: Codecs, settings: CallSettings, metrics: Metrics) -> None:
+    def __init__(self, codecs: Codecs, settings: CallSettings, metrics: Metrics, dialer: Dialer = PLAIN) -> None:
+        self._dialer = dialer
+        # Lines whose certificates were replaced, until their last call has ended.
+        self._retired: list[_Line] = []
         self._codecs = codecs
         self._settings = settings
         self._metrics = metrics
@@ -76,7 +80,14 @@ class GrpcParticipants:
             request = codec.encode(invocation.request)
         except WrongType as error:
             return Refused("MAPPING", f"the request of {invocation.method.path} cannot be made: {error}")
-        code, message, response, accepted = await self._line(invocation.service).timed_call(invocation, request)
+        line = self._line(invocation.service)
+        if self._retired:
+            await self._close_retired()
+        line.calls += 1
+        try:
+            code, message, response, accepted = await line.timed_call(invocation, request)
+        finally:
+            line.calls -= 1
         if code is not grpc.StatusCode.OK:
             verdict = Refused if is_refusal(code) else Unknown
             return verdict(code.name, message)
@@ -95,27 +106,45 @@ class GrpcParticipants:
 
     async def purge(self, service: str, watermark: Watermark, timeout_s: float) -> Purged | None:
         """Let a participant forget sagas; see `Barriers.purge`."""
-        return await self._line(service).purge(watermark, timeout_s)
+        line = self._line(service)
+        line.calls += 1
+        try:
+            return await line.purge(watermark, timeout_s)
+        finally:
+            line.calls -= 1
 
     async def close(self) -> None:
         """End all streams and channels."""
-        for line in self._lines.values():
+        for line in (*self._lines.values(), *self._retired):
             await line.close()
         self._lines.clear()
+        self._retired.clear()
 
     def _line(self, service: str) -> _Line:
         line = self._lines.get(service)
+        if line is not None and line.generation != self._dialer.generation:
+            self._retired.append(line)
+            line = None
         if line is None:
-            line = self._lines[service] = _Line(service, self._settings, self._metrics)
+            line = self._lines[service] = _Line(service, self._settings, self._metrics, self._dialer)
         return line
+
+    async def _close_retired(self) -> None:
+        idle = [line for line in self._retired if not line.calls]
+        self._retired = [line for line in self._retired if line not in idle]
+        for line in idle:
+            await line.close()
 
 
 class _Line:
     """The connection to one participant address."""
 
-    def __init__(self, address: str, settings: CallSettings, metrics: Metrics) -> None:
+    def __init__(self, address: str, settings: CallSettings, metrics: Metrics, dialer: Dialer) -> None:
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address, options=_channel_options(settings.message_bytes_max))
+        self.generation = dialer.generation
+        self._channel = dialer.channel(address, _channel_options(settings.message_bytes_max))
+        # Calls under way, or waiting for their turn.
+        self.calls = 0
         self._permits = asyncio.Semaphore(settings.calls_max)
         self._in_flight = metrics.calls_in_flight.labels(address)
         self._call_s = metrics.call_s.labels(address)

@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 from orchestrator.errors import Rejected, Retryable
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike
+from orchestrator.security.dialer import PLAIN, Dialer
 
 _VERSIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
 _MESSAGE_BYTES_MAX = 16_000_000
@@ -40,7 +41,9 @@ _PASSING = frozenset(
 )
 
 
-async def describe(address: str, services: Collection[str], timeout_s: float) -> FileDescriptorSet:
+async def describe(
+    address: str, services: Collection[str], timeout_s: float, dialer: Dialer = PLAIN
+) -> FileDescriptorSet:
     """The files that define `services`, with everything that they import, within `timeout_s` seconds.
 
     Raises Rejected when the address does not resolve, when the server has no reflection or has no such service, and
@@ -50,7 +53,7 @@ async def describe(address: str, services: Collection[str], timeout_s: float) ->
         async with asyncio.timeout(timeout_s):
             await _resolve(address)
             for version in _VERSIONS:
-                async with _Conversation(address, version) as conversation:
+                async with _Conversation(address, version, dialer) as conversation:
                     if await conversation.understood():
                         return await _describe(conversation, address, services)
     except TimeoutError:
@@ -125,9 +128,9 @@ def _well_known(name: str) -> list[bytes] | None:
 class _Conversation:
     """One reflection stream: a question, then its answer."""
 
-    def __init__(self, address: str, version: str) -> None:
+    def __init__(self, address: str, version: str, dialer: Dialer) -> None:
         options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX), ("grpc.enable_http_proxy", 0)]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
+        self._channel = dialer.channel(address, options)
         method: Any = self._channel.stream_stream(
             f"/{version}.ServerReflection/ServerReflectionInfo",
             request_serializer=ServerReflectionRequest.SerializeToString,

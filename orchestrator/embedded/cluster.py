@@ -24,7 +24,9 @@ from orchestrator.embedded.processes import ProcessFailed
 from orchestrator.embedded.routes import Direct, Routes, routed_dsn
 from orchestrator.embedded.servers import Participant, Replica, Server
 from orchestrator.embedded.standby import PostgresPair
+from orchestrator.embedded.tls import ClusterTls
 from orchestrator.errors import InvariantError
+from orchestrator.security.dialer import PLAIN, Dialer
 
 SHOP = ("inventory", "payment", "orders", "shipping")
 
@@ -58,6 +60,7 @@ class Cluster:
     files of `definitions_dir`, if given, are applied by the replicas. What has ended is started again on its port:
     participants by default, since injected faults end them; replicas with `restart_replicas`. One that should stay
     away for a while gets `watched = False` first. `routes` may put something between the servers, to disturb them.
+    With `secure` everything but Postgres speaks TLS, and asks for certificates; `tls` has those of a client.
     With `log_standby` the saga log is on a pair of Postgres servers of its own, `pair`, of which one follows the other.
 
     Raises ProcessFailed, quoting the log of the process to blame, when the cluster does not come up.
@@ -79,6 +82,7 @@ class Cluster:
         unsafe_no_fsync: bool = False,
         routes: Routes | None = None,
         log_standby: Literal["synchronous", "asynchronous"] | None = None,
+        secure: bool = False,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.log_dir = self.data_dir / "logs"
@@ -96,11 +100,19 @@ class Cluster:
         self._watchdogs: list[asyncio.Task[None]] = []
 
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.tls = ClusterTls(self.data_dir / "tls") if secure else None
+        if self.tls is not None:
+            self._settings = {**self.tls.replica_variables, **self._settings}
+            self._participant_settings = {**self.tls.participant_variables, **self._participant_settings}
         names = [*self._services, *(f"{name}/{kind}" for name in self._replica_ids for kind in ("api", "http", "peer"))]
         self._ports = kept_ports(self.data_dir / "ports.json", names)
         try:
             self.etcd = EtcdCluster(
-                self.data_dir / "etcd", etcd_members, unsafe_no_fsync=unsafe_no_fsync, log_dir=self.log_dir
+                self.data_dir / "etcd",
+                etcd_members,
+                tls=None if self.tls is None else self.tls.etcd,
+                unsafe_no_fsync=unsafe_no_fsync,
+                log_dir=self.log_dir,
             )
             self.postgres = Postgres(
                 self.data_dir / "postgres",
@@ -170,6 +182,7 @@ class Cluster:
             for name in self._services
         }
         for participant in self.participants.values():
+            participant.dialer = self._dialer
             participant.start()
         # Before any replica: it asks them for their descriptors when it loads the definitions.
         for participant in self.participants.values():
@@ -190,8 +203,13 @@ class Cluster:
         dsn = routed_dsn(self.baton_dsn, lambda address: route(name, "postgres", address))
         etcd = [route(name, member.name, member.endpoint) for member in self.etcd.members]
         replica = Replica(name, ports, dsn, etcd, env, self.log_dir)
+        replica.dialer = self._dialer
         replica.argv = tuple(self._routes.place(name, replica.argv, (api, http, peer)))
         return replica
+
+    @property
+    def _dialer(self) -> Dialer:
+        return PLAIN if self.tls is None else self.tls.dialer
 
     def _servers(self) -> list[Server]:
         return [*self.replicas, *self.participants.values()]

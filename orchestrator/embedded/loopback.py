@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import socket
+import ssl
 import threading
 from collections.abc import Iterable, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
 from orchestrator.embedded.processes import ProcessFailed
 
@@ -99,10 +100,11 @@ def release_ports(ports: Sequence[int]) -> None:
 _direct = build_opener(ProxyHandler({}))
 
 
-def http_get(url: str, timeout_s: float = 1.0) -> bytes | None:
-    """The body of a successful answer; None if there was none within `timeout_s`. Blocks."""
+def http_get(url: str, timeout_s: float = 1.0, context: ssl.SSLContext | None = None) -> bytes | None:
+    """The body of a successful answer; None if there was none within `timeout_s`. Blocks. `context` is for https."""
+    opener = _direct if context is None else build_opener(ProxyHandler({}), HTTPSHandler(context=context))
     try:
-        with _direct.open(url, timeout=timeout_s) as reply:
+        with opener.open(url, timeout=timeout_s) as reply:
             return bytes(reply.read())
     except (URLError, HTTPException, OSError):  # the server may end in the middle of its answer
         return None

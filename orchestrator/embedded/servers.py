@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2
 from orchestrator.embedded.loopback import http_get
 from orchestrator.embedded.processes import Process, inherited_environment
 from orchestrator.pb.baton.v1 import cluster_pb2, cluster_pb2_grpc
+from orchestrator.security.dialer import PLAIN
 
 _ASK_INTERVAL_S = 0.02
 _ASK_DEADLINE_S = 1.0
@@ -56,6 +57,8 @@ class Server(Process, ABC):
         argv = [sys.executable, "-P", "-m", *arguments]
         super().__init__(name, argv, {**surroundings, **env}, log_path)
         self._channel: grpc.aio.Channel | None = None
+        # How to reach it; a cluster over TLS sets its own.
+        self.dialer = PLAIN
 
     @abstractmethod
     async def ready(self) -> bool:
@@ -64,7 +67,7 @@ class Server(Process, ABC):
     def channel(self) -> grpc.aio.Channel:
         """A channel to the server, which reconnects by itself; closed by `close`. Call it in one event loop only."""
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+            self._channel = self.dialer.channel(self.address, CHANNEL_OPTIONS)
         return self._channel
 
     async def close(self) -> None:
@@ -159,8 +162,8 @@ class Replica(Server):
 
     async def ready(self) -> bool:
         """Whether /readyz says so."""
-        url = f"http://{self.http_address}/readyz"
-        return await asyncio.to_thread(http_get, url, _ASK_DEADLINE_S) is not None
+        url = f"{'https' if self.dialer.secure else 'http'}://{self.http_address}/readyz"
+        return await asyncio.to_thread(http_get, url, _ASK_DEADLINE_S, self.dialer.context()) is not None
 
     async def view(self, timeout_s: float = _ASK_DEADLINE_S) -> cluster_pb2.GetClusterResponse | None:
         """What this replica says of the cluster; None if it does not answer within `timeout_s`."""

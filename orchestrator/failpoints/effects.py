@@ -139,6 +139,8 @@ _STATEMENTS = (
     Effect("reader.definition", Wire.POSTGRES, "Reads one version of a definition."),
     Effect("reader.definition_by_content", Wire.POSTGRES, "Looks whether a definition is stored already."),
     Effect("reader.definitions", Wire.POSTGRES, "Lists definitions."),
+    Effect("audit.write", Wire.POSTGRES, "Stores what operators have done."),
+    Effect("audit.entries", Wire.POSTGRES, "Reads what operators have done."),
     Effect("reader.insert_definition", Wire.POSTGRES, "Stores a version of a definition."),
     Effect("retirements.retirements", Wire.POSTGRES, "Reads which definitions are retired."),
     Effect("retirements.retire", Wire.POSTGRES, "Retires a definition, or a version of it."),

@@ -22,6 +22,7 @@ from orchestrator.leadership.port import MayCampaign, Member, World
 from orchestrator.leadership.pulse import Pulse, boottime_s
 from orchestrator.leadership.renewal import RenewalPace, RenewalThread
 from orchestrator.leadership.victory import Hooks, Lead, View
+from orchestrator.security.assemble import Security
 
 PULSE_INTERVAL_S = 0.05
 # A heartbeat that is silent for longer does not come back.
@@ -35,8 +36,8 @@ def _ignore(_: float) -> None:
 class Leadership:
     """One replica's part in leadership. Make it on the event loop that it is to run on; `run` it once.
 
-    Raises OSError when a certificate cannot be read or the peer address cannot be listened on. `loop_lag_s` is told
-    how many seconds late each beat of the main loop was.
+    Raises BadFile when a certificate cannot be used, OSError when the peer address cannot be listened on. `loop_lag_s`
+    is told how many seconds late each beat of the main loop was.
     """
 
     def __init__(
@@ -46,13 +47,17 @@ class Leadership:
         may_campaign: MayCampaign,
         hooks: Hooks | None = None,
         loop_lag_s: Callable[[float], None] = _ignore,
+        security: Security | None = None,
     ) -> None:
-        access = _access(settings)
+        security = security or Security(settings)
+        access = EtcdAccess(settings.etcd_addresses, settings.etcd_user, settings.etcd_password, security.etcd)
         self._loop_lag_s = loop_lag_s
         self._pulse = Pulse()
         incarnation = uuid.uuid4().hex
         hello = Hello(settings.replica, incarnation)
-        self._beacon = Beacon(settings.peer_listen, hello, self._pulse, interval_s=settings.beat_interval_s)
+        self._beacon = Beacon(
+            settings.peer_listen, hello, self._pulse, interval_s=settings.beat_interval_s, doors=security.doors
+        )
         self._renewal = RenewalThread(access, self._pulse, _renewal_pace(settings))
         self._coordinator = EtcdCoordinator(access)
         self.me = Member(
@@ -65,8 +70,8 @@ class Leadership:
             version=version("baton"),
         )
         pace = ObserverPace(beat_interval_s=settings.beat_interval_s, beat_timeout_s=settings.beat_timeout_s)
-        self._companions = Companions(pace, boottime_s)
-        observer = Observer(pace, companions=self._companions)
+        self._companions = Companions(pace, boottime_s, security.replicas)
+        observer = Observer(pace, companions=self._companions, dialer=security.replicas)
         world = World(self._coordinator, self._renewal, observer, may_campaign)
         paces = Paces(lease=LeaseTerms(ttl_s=settings.lease_ttl_s, margin_s=settings.lease_margin_s))
         self.campaign = Campaign(Keys(settings.cluster, settings.shard), self.me, world, lead, paces, hooks)
@@ -129,17 +134,6 @@ class Leadership:
         while True:
             await asyncio.sleep(PULSE_INTERVAL_S)
             self._loop_lag_s(max(0.0, self._pulse.beat() - PULSE_INTERVAL_S))
-
-
-def _access(settings: Settings) -> EtcdAccess:
-    return EtcdAccess.from_files(
-        settings.etcd_addresses,
-        settings.etcd_user,
-        settings.etcd_password,
-        settings.etcd_ca_file,
-        settings.etcd_cert_file,
-        settings.etcd_key_file,
-    )
 
 
 def _renewal_pace(settings: Settings) -> RenewalPace:

@@ -1,8 +1,11 @@
 """The beacon: where standbys watch this replica's process directly, faster than its lease (rule R10).
 
-A plain TCP server in a thread of its own. Whoever connects gets a line that says which process this is, at once, and
+A TCP server in a thread of its own. Whoever connects gets a line that says which process this is, at once, and
 then a beat every interval with the age of the main loop's last pulse. Nothing that arrives is understood; a client
 that sends much, or does not read, is dropped. What a standby makes of it is in observer.py and verdict.py.
+
+With TLS, a client is greeted when the handshake is done and its certificate is that of a replica; who does not get so
+far soon is dropped. The kernel accepts or refuses it before that, so that its word means the same as without TLS.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import ssl
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +24,14 @@ import structlog
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike_in_thread
 from orchestrator.leadership.pulse import Pulse
+from orchestrator.security.assemble import Doors, open_doors
+from orchestrator.security.caller import certificate_names
 
 # Longest line either side sends, bytes a client may send in all, clients at once.
 LINE_BYTES_MAX = 512
 _RECEIVED_BYTES_MAX = 4096
 _CLIENTS_MAX = 64
+_HANDSHAKE_MAX_S = 2.0
 _PORT_MAX = 65535
 
 log = structlog.get_logger()
@@ -77,7 +84,10 @@ def split_address(address: str) -> tuple[str, int]:
 class Beacon:
     """Serves beats on one address until closed. Raises OSError when the address cannot be listened on."""
 
-    def __init__(self, listen: str, hello: Hello, pulse: Pulse, *, interval_s: float) -> None:
+    def __init__(
+        self, listen: str, hello: Hello, pulse: Pulse, *, interval_s: float, doors: Doors | None = None
+    ) -> None:
+        self._doors = doors or open_doors()
         self._hello_line = hello_line(hello)
         self._pulse = pulse
         self._interval_s = interval_s
@@ -89,6 +99,8 @@ class Beacon:
         self._selector.register(self._listener, selectors.EVENT_READ)
         # The bytes that each client has sent so far.
         self._clients: dict[socket.socket, int] = {}
+        # Those whose handshake is not done, and when their time is over.
+        self._strangers: dict[ssl.SSLSocket, float] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beacon", daemon=True)
 
@@ -111,7 +123,7 @@ class Beacon:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        for client in list(self._clients):
+        for client in (*self._clients, *self._strangers):
             self._drop(client)
         self._selector.close()
         self._listener.close()
@@ -123,6 +135,8 @@ class Beacon:
             for key, _ in self._selector.select(max(0.0, beat_at_s - clock())):
                 if key.fileobj is self._listener:
                     self._accept()
+                elif isinstance(key.fileobj, ssl.SSLSocket) and key.fileobj in self._strangers:
+                    self._shake_hands(key.fileobj)
                 elif isinstance(key.fileobj, socket.socket):
                     self._discard_input(key.fileobj)
             if clock() >= beat_at_s:
@@ -130,6 +144,8 @@ class Beacon:
                 line = beat_line(self._pulse.age_s())
                 for client in list(self._clients):
                     self._send(client, line)
+                for stranger in [s for s, ends_at_s in self._strangers.items() if clock() > ends_at_s]:
+                    self._drop(stranger)
 
     def _accept(self) -> None:
         try:
@@ -143,13 +159,45 @@ class Beacon:
             log.warning("beacon could not accept a standby", reason=str(error))
             self._closing.wait(self._interval_s)
             return
-        if len(self._clients) >= _CLIENTS_MAX:
+        if len(self._clients) + len(self._strangers) >= _CLIENTS_MAX:
             client.close()
             return
         client.setblocking(False)
+        context = self._doors.context(ssl.CERT_REQUIRED)
+        if context is None:
+            self._selector.register(client, selectors.EVENT_READ)
+            self._greet(client)
+            return
+        stranger = context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        self._strangers[stranger] = self._pulse.clock() + _HANDSHAKE_MAX_S
+        self._selector.register(stranger, selectors.EVENT_READ)
+
+    def _greet(self, client: socket.socket) -> None:
         self._clients[client] = 0
-        self._selector.register(client, selectors.EVENT_READ)
         self._send(client, self._hello_line)
+
+    def _shake_hands(self, stranger: ssl.SSLSocket) -> None:
+        try:
+            stranger.do_handshake()
+        except ssl.SSLWantReadError:
+            self._selector.modify(stranger, selectors.EVENT_READ)
+            return
+        except ssl.SSLWantWriteError:
+            self._selector.modify(stranger, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            return
+        except OSError as error:
+            log.warning("beacon refused a connection", reason=str(error))
+            self._drop(stranger)
+            return
+        self._selector.modify(stranger, selectors.EVENT_READ)
+        shown: Any = stranger.getpeercert() or {}
+        names = certificate_names(shown.get("subject"), shown.get("subjectAltName"))
+        if not self._doors.gate.is_replica(names):
+            log.warning("beacon refused a connection", reason=f"no replica has a certificate for {', '.join(names)}")
+            self._drop(stranger)
+            return
+        del self._strangers[stranger]
+        self._greet(stranger)
 
     def _send(self, client: socket.socket, line: bytes) -> None:
         try:
@@ -170,6 +218,9 @@ class Beacon:
             received = len(client.recv(_RECEIVED_BYTES_MAX))
             if ARMED:
                 strike_in_thread(effects.DISCARD.after)
+        except ssl.SSLWantReadError:
+            # A part of a record, or TLS's own.
+            return
         except OSError:
             received = 0
         self._clients[client] += received
@@ -178,7 +229,9 @@ class Beacon:
 
     def _drop(self, client: socket.socket) -> None:
         self._selector.unregister(client)
-        del self._clients[client]
+        self._clients.pop(client, None)
+        if isinstance(client, ssl.SSLSocket):
+            self._strangers.pop(client, None)
         with contextlib.suppress(OSError):
             client.close()
 

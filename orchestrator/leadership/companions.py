@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from orchestrator.leadership.peer import ObserverPace, PeerConnection, probe
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.pulse import Clock
+from orchestrator.security.dialer import PLAIN, Dialer
 
 
 @dataclass(slots=True)
@@ -35,8 +36,9 @@ class Companion:
 class Companions:
     """The streams of one replica from the others, by incarnation."""
 
-    def __init__(self, pace: ObserverPace, clock: Clock) -> None:
+    def __init__(self, pace: ObserverPace, clock: Clock, dialer: Dialer = PLAIN) -> None:
         self._pace = pace
+        self._dialer = dialer
         self._clock = clock
         self._kept: dict[str, tuple[Companion, asyncio.Task[None]]] = {}
         self._taken = ""
@@ -84,7 +86,7 @@ class Companions:
     async def _keep(self, member: Member, companion: Companion) -> None:
         """Read the beats of one process, and connect again whenever its stream has ended."""
         while True:
-            _, companion.connection, _ = await probe(member, self._pace, self._clock)
+            _, companion.connection, _ = await probe(member, self._pace, self._clock, self._dialer)
             while companion.connection is not None:
                 companion.last_sign_s = self._clock()
                 if await companion.connection.line() is None:

@@ -28,6 +28,8 @@ from orchestrator.leadership.errors import (
     OutcomeUnknown,
 )
 from orchestrator.pb.baton.etcd.v1 import etcd_pb2 as pb
+from orchestrator.security.dialer import PLAIN, Dialer
+from orchestrator.security.identity import identity_from
 
 Response = TypeVar("Response", bound=Message)
 Metadata = tuple[tuple[str, str], ...]
@@ -71,14 +73,12 @@ AUTHENTICATE = Method("/etcdserverpb.Auth/Authenticate", pb.AuthenticateResponse
 
 @dataclass(frozen=True, slots=True)
 class EtcdAccess:
-    """Where etcd is and how to be let in. Each endpoint is host:port; TLS is on when there is an authority."""
+    """Where etcd is and how to be let in. Each endpoint is host:port; `dialer` knows whether it speaks TLS."""
 
     endpoints: tuple[str, ...]
     user: str = ""
     password: str = field(default="", repr=False)
-    ca_pem: bytes | None = None
-    cert_pem: bytes | None = None
-    key_pem: bytes | None = field(default=None, repr=False)
+    dialer: Dialer = PLAIN
     # Longest wait for one answer of one endpoint, and when a second one is asked beside it.
     call_timeout_s: float = 1.0
     hedge_s: float = 0.15
@@ -87,15 +87,8 @@ class EtcdAccess:
     def from_files(
         cls, endpoints: tuple[str, ...], user: str, password: str, ca: Path | None, cert: Path | None, key: Path | None
     ) -> EtcdAccess:
-        """Access with the certificates in these PEM files. Raises OSError for a file that cannot be read."""
-        ca_pem, cert_pem, key_pem = (path.read_bytes() if path else None for path in (ca, cert, key))
-        return cls(endpoints, user, password, ca_pem, cert_pem, key_pem)
-
-    def credentials(self) -> grpc.ChannelCredentials | None:
-        """The TLS credentials of a channel, None for plain text."""
-        if self.ca_pem is None:
-            return None
-        return grpc.ssl_channel_credentials(self.ca_pem, self.key_pem, self.cert_pem)
+        """Access with the certificates in these PEM files, TLS if there is an authority. Raises BadFile."""
+        return cls(endpoints, user, password, PLAIN if ca is None else Dialer(identity_from(ca, cert, key)))
 
 
 def token_refused(reason: str) -> bool:
@@ -110,13 +103,10 @@ class Transport:
 
     def __init__(self, access: EtcdAccess) -> None:
         self._access = access
-        credentials = access.credentials()
-        self._channels = {
-            endpoint: grpc.aio.secure_channel(endpoint, credentials, CHANNEL_OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(endpoint, CHANNEL_OPTIONS)
-            for endpoint in access.endpoints
-        }
+        self._generation = access.dialer.generation
+        self._channels = self._open()
+        # Of certificates that were replaced: a watch may be open on one, and goes on until etcd ends it.
+        self._retired: list[grpc.aio.Channel] = []
         self._order = deque(access.endpoints)
         self._token = ""
         self._token_lock = asyncio.Lock()
@@ -132,7 +122,11 @@ class Transport:
         return tuple(self._order)
 
     def channel(self, endpoint: str) -> grpc.aio.Channel:
-        """The channel of one endpoint, for a stream."""
+        """The channel of one endpoint, for a stream; a new one when there are new certificates."""
+        if self._generation != (generation := self._access.dialer.generation):
+            self._generation = generation
+            self._retired += self._channels.values()
+            self._channels = self._open()
         return self._channels[endpoint]
 
     def distrust(self, endpoint: str) -> None:
@@ -146,8 +140,11 @@ class Transport:
 
     async def close(self) -> None:
         """Close every channel."""
-        for channel in self._channels.values():
+        for channel in (*self._channels.values(), *self._retired):
             await channel.close()
+
+    def _open(self) -> dict[str, grpc.aio.Channel]:
+        return {endpoint: self._access.dialer.channel(endpoint, CHANNEL_OPTIONS) for endpoint in self._access.endpoints}
 
     async def ask(self, method: Method[Response], request: Message) -> Response:
         """Send a request that may be repeated: to the next endpoint too when one fails or is slow to answer.
@@ -234,7 +231,7 @@ class Transport:
     async def _call(
         self, endpoint: str, method: Method[Response], request: Message, metadata: Metadata
     ) -> Response | grpc.aio.AioRpcError:
-        call = self._channels[endpoint].unary_unary(
+        call = self.channel(endpoint).unary_unary(
             method.path,
             request_serializer=type(request).SerializeToString,
             response_deserializer=method.response.FromString,

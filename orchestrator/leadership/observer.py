@@ -16,6 +16,7 @@ from orchestrator.leadership.peer import ObserverPace, PeerConnection, probe
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.pulse import Clock, boottime_s
 from orchestrator.leadership.verdict import Stream, Verdict, judge
+from orchestrator.security.dialer import PLAIN, Dialer
 
 log = structlog.get_logger()
 
@@ -23,10 +24,17 @@ log = structlog.get_logger()
 class Observer:
     """Observes one leader after another, for one standby."""
 
-    def __init__(self, pace: ObserverPace, clock: Clock = boottime_s, companions: Companions | None = None) -> None:
+    def __init__(
+        self,
+        pace: ObserverPace,
+        clock: Clock = boottime_s,
+        companions: Companions | None = None,
+        dialer: Dialer = PLAIN,
+    ) -> None:
         self._pace = pace
+        self._dialer = dialer
         self._clock = clock
-        self._companions = companions or Companions(pace, clock)
+        self._companions = companions or Companions(pace, clock, dialer)
         self.last_sign_s: float | None = None
 
     async def observe(self, leader: Member) -> Verdict:
@@ -46,7 +54,7 @@ class Observer:
                         companion.hang_up()
                 await asyncio.sleep(retry_s)
                 retry_s = min(max(2 * retry_s, self._pace.retry_first_s), self._pace.retry_max_s)
-                met, fresh, own_pause = await probe(leader, self._pace, self._clock)
+                met, fresh, own_pause = await probe(leader, self._pace, self._clock, self._dialer)
                 if verdict := judge(stream, met, own_pause=own_pause):
                     log.warning("leader accused", leader=leader.replica_id, verdict=verdict, stream=stream, probe=met)
                     return verdict

@@ -6,12 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from typing import Self
 
+from orchestrator.errors import BatonError
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.leadership.beacon import LINE_BYTES_MAX, parse_hello, split_address
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.pulse import Clock
 from orchestrator.leadership.verdict import Probe
+from orchestrator.security.dialer import PLAIN, Dialer
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class ObserverPace:
     # A fresh connection must be accepted, and then say hello, within so long each.
     connect_timeout_s: float = 0.15
     hello_timeout_s: float = 0.15
+    # With TLS there is a handshake before the hello.
+    handshake_timeout_s: float = 0.1
     # A wait that took so much longer than planned means that we did not run ourselves.
     own_pause_s: float = 0.1
     # Between two fresh connections, doubled each time. The first is short: a dying process closes its stream of beats
@@ -32,8 +36,14 @@ class ObserverPace:
     retry_max_s: float = 0.5
 
 
-async def probe(member: Member, pace: ObserverPace, clock: Clock) -> tuple[Probe, PeerConnection | None, bool]:
-    """What a fresh connection meets; the connection itself if the process lives; and whether we paused."""
+async def probe(
+    member: Member, pace: ObserverPace, clock: Clock, dialer: Dialer = PLAIN
+) -> tuple[Probe, PeerConnection | None, bool]:
+    """What a fresh connection meets; the connection itself if the process lives; and whether we paused.
+
+    Whether it is accepted or refused is the kernel's word, with TLS as without: the handshake comes after it, and a
+    process that does not run makes none, just as it says no hello. One that fails accuses nobody.
+    """
     try:
         async with asyncio.timeout(pace.connect_timeout_s):
             connection = await PeerConnection.open(member.peer_address)
@@ -41,17 +51,21 @@ async def probe(member: Member, pace: ObserverPace, clock: Clock) -> tuple[Probe
         return Probe.REFUSED, None, False
     except (OSError, ValueError):
         return Probe.UNREACHABLE, None, False
+    hello_timeout_s = pace.hello_timeout_s + (pace.handshake_timeout_s if dialer.secure else 0.0)
     asked_s = clock()
     met = Probe.UNREACHABLE
     try:
-        async with asyncio.timeout(pace.hello_timeout_s):
+        async with asyncio.timeout(hello_timeout_s):
+            await connection.secure(dialer)
             met = _recognize(member, await connection.line())
     except TimeoutError:
         met = Probe.MUTE
+    except (OSError, ValueError, BatonError):
+        met = Probe.UNREACHABLE
     finally:
         if met is not Probe.ALIVE:
             connection.close()
-    own_pause = clock() - asked_s > pace.hello_timeout_s + pace.own_pause_s
+    own_pause = clock() - asked_s > hello_timeout_s + pace.own_pause_s
     return met, connection if met is Probe.ALIVE else None, own_pause
 
 
@@ -67,9 +81,10 @@ def _recognize(member: Member, line: bytes | None) -> Probe:
 class PeerConnection:
     """A connection to a beacon, read by lines."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
         self._reader = reader
         self._writer = writer
+        self._host = host
 
     @classmethod
     async def open(cls, address: str) -> Self:
@@ -77,10 +92,16 @@ class PeerConnection:
         host, port = split_address(address)
         if ARMED:
             await strike(effects.OBSERVE.before)
-        connection = cls(*await asyncio.open_connection(host, port, limit=LINE_BYTES_MAX))
+        connection = cls(*await asyncio.open_connection(host, port, limit=LINE_BYTES_MAX), host)
         if ARMED:
             await strike(effects.OBSERVE.after)
         return connection
+
+    async def secure(self, dialer: Dialer) -> None:
+        """Make the TLS handshake, if the dialer speaks TLS. Raises OSError when either side refuses the other."""
+        context = dialer.context()
+        if context is not None:
+            await self._writer.start_tls(context, server_hostname=dialer.server_name or self._host)
 
     async def line(self) -> bytes | None:
         """The next line, None when the stream has ended or sends nonsense. May be cancelled without loss."""

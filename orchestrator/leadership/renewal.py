@@ -60,7 +60,9 @@ class RenewalThread:
         self._pulse = pulse
         self._pace = pace
         self._clock = clock
-        self._lines = [_Line(access, endpoint, pace.timeout_s) for endpoint in access.endpoints]
+        self._access = access
+        self._generation = access.dialer.generation
+        self._lines = self._open()
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._lateness_s = 0.0
@@ -106,6 +108,17 @@ class RenewalThread:
         """How much later than planned the last round began: what the GIL and the machine's load cost."""
         return self._lateness_s
 
+    def _open(self) -> list[_Line]:
+        return [_Line(self._access, endpoint, self._pace.timeout_s) for endpoint in self._access.endpoints]
+
+    def _keep_up(self) -> None:
+        """Connect anew when there are new certificates. Between two rounds nothing is under way."""
+        if self._generation != (generation := self._access.dialer.generation):
+            self._generation = generation
+            old, self._lines = self._lines, self._open()
+            for line in old:
+                line.close()
+
     def _run(self) -> None:
         due_s = self._clock() + self._pace.interval_s
         while not self._closing.wait(max(0.0, due_s - self._clock())):
@@ -115,6 +128,7 @@ class RenewalThread:
             lease = self.lease()
             if lease is None or lease.lost:
                 continue
+            self._keep_up()
             if (age_s := self._pulse.age_s()) > self._pace.stall_max_s:
                 log.warning("lease not renewed: the main loop stalls", loop_age_s=round(age_s, 3))
                 continue
@@ -183,12 +197,7 @@ class _Line:
         self._access = access
         self._timeout_s = timeout_s
         options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
-        credentials = access.credentials()
-        self._channel = (
-            grpc.secure_channel(endpoint, credentials, options)
-            if credentials
-            else grpc.insecure_channel(endpoint, options)
-        )
+        self._channel = access.dialer.blocking_channel(endpoint, options)
         self._keep_alive = self._channel.unary_unary(
             KEEP_ALIVE.path, pb.LeaseKeepAliveRequest.SerializeToString, KEEP_ALIVE.response.FromString
         )

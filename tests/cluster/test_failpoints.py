@@ -66,6 +66,7 @@ async def everything_a_client_asks(cluster: Cluster, client: Client, load: Load)
     await client.apply_definition(text)
     await client.get_definition("coverage")
     await client.list_definitions()
+    await client.list_audit(10)
 
 
 async def everything_a_listener_asks(client: Client) -> None:
