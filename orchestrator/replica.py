@@ -10,27 +10,26 @@ import asyncio
 import gc
 import random
 import signal
-import sys
 from collections.abc import Sequence
 from functools import partial
 
 import psycopg
 import structlog
 
-from orchestrator.api.server import ApiParts, ApiSecurity, ApiServer, ApiSettings
+from orchestrator import slices
+from orchestrator.api.server import ApiParts, ApiSecurity, ApiServer
 from orchestrator.api.watcher import Watcher
 from orchestrator.config import Settings
 from orchestrator.dashboard.census import Census, Counts
 from orchestrator.dashboard.http import HttpEndpoint
 from orchestrator.dashboard.readiness import Readiness
 from orchestrator.driving.folder import apply_folder
-from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
+from orchestrator.driving.grpc_edge import GrpcParticipants
 from orchestrator.driving.leader import Leader
 from orchestrator.driving.outages import Outages
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
-from orchestrator.driving.term import Clocks, LeaderSettings, Means
-from orchestrator.driving.transition_log import TransitionLog
+from orchestrator.driving.term import Clocks, Means
 from orchestrator.driving.veil import Veils
 from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.events.assemble import relay_of
@@ -52,16 +51,16 @@ from orchestrator.sagalog.audit_log import AuditLog
 from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.events import PostgresEvents
-from orchestrator.sagalog.intake import Intake, IntakeSettings
+from orchestrator.sagalog.intake import Intake
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
-from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
+from orchestrator.sagalog.postgres import PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.term import boottime_s
-from orchestrator.sagalog.upkeep import PostgresUpkeepLog, UpkeepLogSettings
+from orchestrator.sagalog.upkeep import PostgresUpkeepLog
 from orchestrator.security.assemble import Security, links_in_clear
-from orchestrator.telemetry import EventLines, Metrics
+from orchestrator.telemetry import Metrics
 
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
@@ -106,11 +105,11 @@ class Replica:
         self._definitions = PostgresDefinitions(self._pool)
         self._audit_log = AuditLog(self._pool, settings.replica)
         self._registry = Registry(self._definitions, partial(describe, dialer=security.participants))
-        self._saga_log = PostgresSagaLog(_log_settings(settings), metrics)
+        self._saga_log = PostgresSagaLog(slices.log_settings(settings), metrics)
         self._participants = GrpcParticipants(
-            self._registry.codec, _call_settings(settings), metrics, security.participants
+            self._registry.codec, slices.call_settings(settings), metrics, security.participants
         )
-        self._transition_log = _transition_log(settings)
+        self._transition_log = slices.transition_log(settings)
         clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
         self._events = PostgresEvents(self._pool, settings.shard, Veils(self._registry).event)
@@ -119,7 +118,7 @@ class Replica:
         means = Means(
             self._registry,
             Outages(self._participants, boottime_s, random.random, metrics),
-            _leader_settings(settings),
+            slices.leader_settings(settings),
             clocks,
             metrics,
             written=self._written,
@@ -128,7 +127,7 @@ class Replica:
         self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
         self._leadership = Leadership(settings, self._leader.lead, self._may_campaign, hooks, self._beat, security)
-        self._intake = Intake(_intake_settings(settings), metrics, started=self._leader.wake)
+        self._intake = Intake(slices.intake_settings(settings), metrics, started=self._leader.wake)
         self._backpressure = Backpressure(settings, self._intake, metrics)
         parts = ApiParts(
             self._registry,
@@ -144,7 +143,7 @@ class Replica:
             self._backpressure.admit,
         )
         self._api = ApiServer(
-            _api_settings(settings), parts, ApiSecurity(security.doors, self._audit_log, security.replicas)
+            slices.api_settings(settings), parts, ApiSecurity(security.doors, self._audit_log, security.replicas)
         )
         self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
         self._census = Census(self._count)
@@ -163,7 +162,7 @@ class Replica:
     def _upkeep(self) -> Upkeep:
         """What this replica does beside driving sagas while it leads; all but the tally only where sagas may go."""
         settings, metrics = self._settings, self._metrics
-        upkeep_log = PostgresUpkeepLog(_upkeep_log_settings(settings), self._pool)
+        upkeep_log = PostgresUpkeepLog(slices.upkeep_log_settings(settings), self._pool)
         if not settings.retention_after_s:
             return Upkeep(upkeep_log, None, None, settings.retention_interval_s, metrics)
         archive = None
@@ -332,55 +331,3 @@ class Replica:
 
     def _accused(self, verdict: str) -> None:
         self._metrics.accusations.labels(verdict).inc()
-
-
-def _transition_log(settings: Settings) -> TransitionLog | None:
-    lines = EventLines(settings.log_format, settings.log_level, sys.stderr)
-    return TransitionLog(lines, payloads=settings.log_payloads) if settings.log_transitions else None
-
-
-def _log_settings(settings: Settings) -> LogSettings:
-    return LogSettings(
-        dsn=settings.dsn,
-        replica=settings.replica,
-        shard=settings.shard,
-        timeout_s=settings.log_timeout_s,
-        fence_wait_max_s=settings.fence_wait_max_s,
-        absence_max_s=settings.log_absence_max_s,
-        batch_max=settings.log_batch_max,
-    )
-
-
-def _upkeep_log_settings(settings: Settings) -> UpkeepLogSettings:
-    return UpkeepLogSettings(
-        settings.dsn, settings.replica, settings.shard, settings.log_timeout_s, settings.fence_wait_max_s
-    )
-
-
-def _intake_settings(settings: Settings) -> IntakeSettings:
-    return IntakeSettings(
-        dsn=settings.dsn,
-        replica=settings.replica,
-        shard=settings.shard,
-        timeout_s=settings.log_timeout_s,
-        batch_max=settings.log_batch_max,
-    )
-
-
-def _leader_settings(settings: Settings) -> LeaderSettings:
-    return LeaderSettings(settings.shard, settings.sagas_max, settings.recovery_page, settings.poll_interval_s)
-
-
-def _call_settings(settings: Settings) -> CallSettings:
-    return CallSettings(settings.calls_max, settings.message_bytes_max, settings.reply_bytes_max, settings.multiplexed)
-
-
-def _api_settings(settings: Settings) -> ApiSettings:
-    return ApiSettings(
-        cluster=settings.cluster,
-        replica=settings.replica,
-        listen=settings.api_listen,
-        input_bytes_max=settings.input_bytes_max,
-        message_bytes_max=settings.message_bytes_max,
-        token_listen=settings.api_token_listen,
-    )

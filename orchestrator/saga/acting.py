@@ -139,9 +139,8 @@ def _waits_until(script: Script, step: Step) -> datetime | None:
     try:
         moment = datetime.fromisoformat(str(until))
     except ValueError:
-        raise ValueError(
-            f"{delay.until.field}: {str(until)[:60]!r} is not a time such as 2026-01-31T12:00:00Z"
-        ) from None
+        # Not the value itself: it may be a secret.
+        raise ValueError(f"{delay.until.field} gives no time such as 2026-01-31T12:00:00Z") from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
