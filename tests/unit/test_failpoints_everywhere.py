@@ -25,7 +25,7 @@ EDGES = sorted(
     for folder in ("sagalog", "leadership", "driving")
     for path in (ROOT / folder).glob("*.py")
     # The models of the stores that tests use: their effects stay in memory.
-    if path.name != "memory.py"
+    if not path.name.startswith("memory")
 )
 
 # Methods that reach out, on whatever object: of psycopg, of streams and sockets, of gRPC calls, of asyncio.
