@@ -7,17 +7,32 @@ import contextlib
 import json
 import re
 import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import psycopg
 import pytest
 
+from orchestrator.certify.certificate import Certificate
+from orchestrator.cli.calls import Method
 from orchestrator.cli.client import Client
 from orchestrator.cli.errors import CallRefused
 from orchestrator.drill.load import Load
 from orchestrator.embedded.cluster import Cluster
 from orchestrator.failpoints.effects import POINTS
-from orchestrator.pb.baton.v1 import counting_pb2, events_pb2, saga_pb2
+from orchestrator.pb.baton.v1 import (
+    certification_pb2,
+    certification_pb2_grpc,
+    counting_pb2,
+    events_pb2,
+    operations_pb2,
+    operations_pb2_grpc,
+    saga_pb2,
+    steps_pb2,
+    steps_pb2_grpc,
+)
+from participants.pb.shop.v1 import fault_pb2, fault_pb2_grpc
 
 from .house import eventually
 
@@ -27,6 +42,14 @@ pytestmark = pytest.mark.timeout(300)
 # The relay alone asks the last, and it needs a broker: tests/cluster/test_event_relay.py has one.
 ELSEWHERE = ("etcd.compact", "etcd.time_to_live", "etcd.authenticate", "events.advance")
 
+LIST_CERTIFICATES = Method(
+    certification_pb2_grpc.CertificationServiceStub, "ListCertificates", certification_pb2.ListCertificatesResponse
+)
+LIST_APPROVALS = Method(steps_pb2_grpc.StepServiceStub, "ListApprovals", steps_pb2.ListApprovalsResponse)
+REJECT = Method(steps_pb2_grpc.StepServiceStub, "RejectStep", steps_pb2.StepAnswer)
+LIST_PARKED = Method(operations_pb2_grpc.OperationServiceStub, "ListParked", operations_pb2.ListParkedResponse)
+PLAN_CANCEL = Method(operations_pb2_grpc.OperationServiceStub, "PlanCancel", operations_pb2.PlanCancelResponse)
+
 DEFINITION = """
 name: coverage
 steps:
@@ -34,6 +57,33 @@ steps:
     service: {address}
     action: {{method: shop.v1.InventoryService/Reserve, request: {{order_id: input.order_id}}}}
     compensation: {{method: shop.v1.InventoryService/Release, request: {{order_id: input.order_id}}}}
+"""
+
+# A child saga, and a person who is asked.
+FAMILY = """
+name: coverage-family
+steps:
+  - name: part
+    saga: {definition: coverage-part, input: {order_id: input.order_id, amount: input.amount}}
+  - name: consent
+    approval: {question: "May it be?"}
+"""
+
+# Its first call fails behind the effect: what came of it is asked of the status method.
+PART = """
+name: coverage-part
+steps:
+  - name: charge
+    service: ADDRESS
+    action:
+      method: shop.v1.PaymentService/Charge
+      request: {order_id: input.order_id, customer_id: "'c1'", amount: input.amount}
+    compensation:
+      method: shop.v1.PaymentService/Refund
+      request: {order_id: input.order_id}
+    retry: {retries: 1000, initial: 50ms, multiplier: 1}
+    status: {method: shop.v1.PaymentService/GetCharge, request: {order_id: input.order_id}}
+    on_unknown: query
 """
 
 
@@ -67,6 +117,33 @@ async def everything_a_client_asks(cluster: Cluster, client: Client, load: Load)
     await client.get_definition("coverage")
     await client.list_definitions()
     await client.list_audit(10)
+
+
+async def everything_an_operator_asks(cluster: Cluster, client: Client) -> None:
+    payment = cluster.participants["payment"].address
+    await client.apply_definition(PART.replace("ADDRESS", payment))
+    async with grpc.aio.insecure_channel(payment) as channel:
+        faults = fault_pb2_grpc.FaultServiceStub(channel)  # type: ignore[no-untyped-call]
+        fault = fault_pb2.Fault(step="charge", order_id="o-family", error_code="INTERNAL", times=1)
+        fault.error_after_commit = True
+        await faults.Inject(fault_pb2.InjectRequest(fault=fault))
+    await client.apply_definition(FAMILY)
+    found = Certificate("h:1", "/a.B/C", "/a.B/D", "hash", True, True, (("duplicate", "safe"),), datetime.now(UTC))
+    await client.record_certificate(found.to_json())
+    await client.ask(LIST_CERTIFICATES, certification_pb2.ListCertificatesRequest())
+    await client.retire_definition("coverage", 0, "no more", "anna")
+    await client.list_retirements()
+    await client.reinstate_definition("coverage", 0)
+    saga_id = (await client.start_saga("coverage-family", order("o-family"))).saga.saga_id
+
+    async def asks() -> bool:
+        waiting = await client.ask(LIST_APPROVALS, steps_pb2.ListApprovalsRequest())
+        return saga_id in {one.saga_id for one in waiting.approvals}
+
+    await client.ask(PLAN_CANCEL, operations_pb2.PlanCancelRequest(saga_id=saga_id))
+    await eventually(asks, "an approval to be asked for")
+    await client.ask(REJECT, steps_pb2.RejectStepRequest(saga_id=saga_id, step="consent", by="anna", reason="no"))
+    await client.ask(LIST_PARKED, operations_pb2.ListParkedRequest())
 
 
 async def everything_a_listener_asks(client: Client) -> None:
@@ -118,7 +195,7 @@ async def test_every_failpoint_is_passed_by_replicas_that_work(tmp_path: Path) -
     terms = {
         "BATON_FAILPOINTS": "; ".join(f"{point}=1*log" for point in POINTS),
         # What the load leaves is removed while the test runs.
-        "BATON_RETENTION_AFTER_S": "5",
+        "BATON_RETENTION_AFTER_S": "15",
         "BATON_RETENTION_DIR": str(tmp_path / "archive"),
         "BATON_RETENTION_INTERVAL_S": "0.5",
         "BATON_RETENTION_MARGIN_S": "5",
@@ -131,6 +208,7 @@ async def test_every_failpoint_is_passed_by_replicas_that_work(tmp_path: Path) -
         leader = await cluster.wait_ready()
         await everything_a_client_asks(cluster, client, load)
         await everything_a_listener_asks(client)
+        await everything_an_operator_asks(cluster, client)
         leader.replica.terminate()
         leader = await cluster.wait_leader(above_epoch=leader.epoch)
         await cluster.wait_ready()
