@@ -64,6 +64,8 @@ class Admission:
             self._due_at = min(self._due_at, until)
         if saga.cancel_reason is None and saga.sealed:
             self._past_cancelling.add(saga.id)
+        else:
+            self._past_cancelling.discard(saga.id)
         # What was told while it fell asleep is still in the log.
         self._work.set()
 
