@@ -65,6 +65,8 @@ class Admission:
             self._work.set()
         if driven.cancel_reason is not None and driven.saga.sealed:
             self._past_cancelling.add(driven.saga.id)
+        else:
+            self._past_cancelling.discard(driven.saga.id)
 
     async def listen(self) -> None:
         """Hear of new work; not before the first sagas are driven, since a connection takes time to make."""

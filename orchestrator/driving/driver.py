@@ -95,7 +95,9 @@ class Driver:
                 await self._go_on(driven, Ready(), 0)
             elif len(efforts) == 1 and _alone(commands):
                 outcome = await self._perform(driven.saga, efforts[0])
-                await self._go_on(driven, outcome, efforts[0].position)
+                # What was said meanwhile goes first: a saga that is to pause does not begin its next step.
+                await self._heed(driven)
+                await self._came(driven, outcome, efforts[0].position)
             elif efforts:
                 await self._side_by_side(driven)
             elif not await self._wait(driven, [command for command in commands if isinstance(command, Wait)]):
@@ -106,6 +108,11 @@ class Driver:
         saga, events = decide(driven.saga, outcome, self._moment(), driven.cancel_reason, position)
         if events:
             await self._write(driven, saga, events)
+
+    async def _came(self, driven: Driven, outcome: Outcome, position: int) -> None:
+        """Go on with the outcome of a call, unless the saga waits for it no longer."""
+        if driven.saga.at(position) is not None and not driven.saga.state.terminal:
+            await self._go_on(driven, outcome, position)
 
     async def _write(self, driven: Driven, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> None:
         await self._log.append(saga, events, heard)
@@ -183,11 +190,13 @@ class Driver:
             )
         finally:
             nudged.cancel()
+        # What was said meanwhile goes first: a saga that is to pause does not begin its next step.
+        if driven.signals:
+            await self._heed(driven)
         for position in [position for position, task in running.items() if task in done]:
-            outcome = running.pop(position).result()
-            if driven.saga.at(position) is not None and not driven.saga.state.terminal:
-                await self._go_on(driven, outcome, position)
-        if nudged in done:
+            await self._came(driven, running.pop(position).result(), position)
+        if driven.signals or nudged in done:
+            # What had to wait for the end of a call is heeded now, although nobody says it again.
             await self._heed(driven)
             if self._turns_back(driven):
                 await self._go_on(driven, Ready(), 0)

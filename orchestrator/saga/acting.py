@@ -16,10 +16,9 @@ from orchestrator.saga.definition import OnUnknown, Step, Work
 from orchestrator.saga.events import Order, Status
 from orchestrator.saga.evolve import NOT_CALLED, NOT_TO_BE_MADE
 from orchestrator.saga.mapping import PointsNowhere, holds, value_of
-from orchestrator.saga.model import Cursor, Kind, Phase, SagaState
+from orchestrator.saga.model import Cursor, Kind, Phase, SagaState, doubtful
 from orchestrator.saga.progress import committed, context, ready
 from orchestrator.saga.script import Script
-from orchestrator.saga.whole import doubtful
 
 # What a status method answers when the action took no effect and never will.
 _ABSENT = "NOT_FOUND"
@@ -94,16 +93,27 @@ def _intend_again(script: Script, cursor: Cursor) -> None:
     saga = script.saga
     step = saga.definition.step(cursor.position)
     if saga.state is SagaState.COMPENSATING:
-        script.add(
-            Status.UNKNOWN, cursor, code="ABANDONED", message="the saga turns back; nobody heard what came of it"
-        )
+        _abandon(script, cursor)
     elif script.over(cursor):
-        _give_up(script, cursor, step, Unknown("DEADLINE_EXCEEDED", f"not done within {step.within_s} s"))
+        # Without any doubt it was never done: refused, or its participant was not to be reached.
+        verdict = Unknown if doubtful(cursor) else Refused
+        _give_up(script, cursor, step, verdict("DEADLINE_EXCEEDED", f"not done within {step.within_s} s"))
+    elif step.work is Work.APPROVAL:
+        script.add(Status.WAITING, cursor, retry_at=script.limit(step.within_s))
     else:
         asks = step.on_unknown is OnUnknown.QUERY and step.status is not None and doubtful(cursor)
         status = Status.QUERYING if asks else Status.EXECUTING
-        limit_at = cursor.limit_at
+        limit_at = cursor.limit_at or script.limit(step.within_s)
         script.add(status, position=cursor.position, attempt=cursor.attempt + 1, retry_at=limit_at)
+
+
+def _abandon(script: Script, cursor: Cursor) -> None:
+    """The saga turns back, and nobody waits for what comes of an action any longer."""
+    if doubtful(cursor):
+        message = "the saga turns back; nobody heard what came of it"
+        script.add(Status.UNKNOWN, cursor, code="ABANDONED", message=message)
+    else:
+        script.add(Status.FAILED, cursor, code="ABANDONED", message="the saga turns back, and it was never done")
 
 
 def _begin(script: Script, position: int) -> None:
@@ -122,9 +132,7 @@ def _begin(script: Script, position: int) -> None:
 
 def _cannot_begin(script: Script, position: int, message: str) -> None:
     """Its condition, or the time that it waits for, cannot be found out: as if a participant had refused it."""
-    step = script.saga.definition.step(position)
-    forward = committed(script.saga) or step.pivot
-    status = Status.PARKED if forward else Status.FAILED
+    status = Status.PARKED if committed(script.saga) else Status.FAILED
     script.add(status, position=position, code=NOT_TO_BE_MADE, message=message)
 
 

@@ -16,11 +16,13 @@ from orchestrator.errors import CorruptLog
 from orchestrator.saga import whole
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.model import (
+    NO_EPOCH,
     Cursor,
     Kind,
     Phase,
     Saga,
     SagaState,
+    doubtful,
     with_cursor,
     without_cursor,
 )
@@ -35,17 +37,26 @@ NOT_TO_BE_MADE = "MAPPING"
 # What may follow when a saga is parked.
 _REOPENING = frozenset({Status.RETRIED, Status.SKIPPED, Status.RESOLVED, Status.FORCED})
 
+# What a parked saga still hears, so that an answer is not lost: it stays parked.
+_HEARD_PARKED = frozenset({Status.COMPLETED})
+
 
 def evolve(saga: Saga, event: Event) -> Saga:
     """The saga after `event`. Raises CorruptLog when the event cannot follow what the saga has seen."""
     if event.sequence != saga.sequence + 1:
         raise CorruptLog(f"row {event.sequence} follows row {saga.sequence}")
-    undone = saga.state is SagaState.COMPLETED and event.status is Status.UNDONE
-    if saga.state.terminal and not undone and not (saga.state is SagaState.FAILED and event.status in _REOPENING):
+    if saga.state.terminal and not _follows_the_end(saga.state, event.status):
         raise CorruptLog(f"row {event.sequence} ({event.status}) follows the end of a {saga.state} saga")
     if event.position > len(saga.definition.steps):
         raise CorruptLog(f"row {event.sequence} names step {event.position} of {len(saga.definition.steps)}")
     return _settled(_EVOLVE[event.status](saga, event))
+
+
+def _follows_the_end(state: SagaState, status: Status) -> bool:
+    """Whether such a row may follow when a saga has ended: a parked one is taken up, a completed child is undone."""
+    if state is SagaState.FAILED:
+        return status in _REOPENING | _HEARD_PARKED
+    return state is SagaState.COMPLETED and status is Status.UNDONE
 
 
 def fold(saga: Saga, events: Iterable[Event]) -> Saga:
@@ -98,7 +109,7 @@ def _again(cursor: Cursor, event: Event, *, asking: bool = False) -> Cursor:
         cursor,
         attempt=event.attempt,
         intent_epoch=event.epoch,
-        doubtful=whole.doubtful(cursor),
+        doubtful=doubtful(cursor),
         retry_at=None,
         phase=Phase.INTENDED,
         limit_at=event.retry_at,
@@ -149,9 +160,7 @@ def _absent(saga: Saga, event: Event) -> Saga:
     cursor = _expect(saga, event, Kind.ACTION)
     if not cursor.asking:
         raise whole.corrupt(event, "answers a question that nobody asked")
-    sure = replace(
-        cursor, doubtful=False, asking=False, intent_epoch=whole.NO_EPOCH, phase=Phase.INTENDED, retry_at=None
-    )
+    sure = replace(cursor, doubtful=False, asking=False, intent_epoch=NO_EPOCH, phase=Phase.INTENDED, retry_at=None)
     return whole.after(saga, event, open=with_cursor(saga, sure))
 
 
@@ -192,9 +201,9 @@ def _completed(saga: Saga, event: Event) -> Saga:
         "executed": (*saga.executed, event.position),
         "results": (*saga.results, (event.position, event.result or {})),
     }
-    if saga.state is SagaState.COMPENSATING:
+    if SagaState.COMPENSATING in (saga.state, saga.parked_from):
         changes["to_compensate"] = _to_undo(saga, event.position)
-    else:
+    elif saga.state is not SagaState.FAILED:
         changes["state"] = SagaState.RUNNING
     return whole.after(saga, event, **changes)
 

@@ -32,7 +32,9 @@ def risks(definition: Definition) -> Iterator[FieldViolation]:
         else:
             yield from _waiting(definition, step, where)
         if step.pivot and step.when is not None:
-            yield FieldViolation(f"{where}.when", "may skip the pivot: such a saga has no point of no return")
+            yield FieldViolation(
+                f"{where}.when", "may skip the pivot: a saga that skips it only goes forward from there all the same"
+            )
         if must_end and step.work is Work.CHILD:
             yield FieldViolation(
                 f"{where}.saga", "runs behind the pivot: should the child be compensated, this saga is parked"

@@ -18,10 +18,13 @@ from enum import StrEnum
 from typing import Any, NewType
 from uuid import UUID
 
-from orchestrator.saga.definition import Definition
+from orchestrator.saga.definition import Definition, Work
 
 SagaId = NewType("SagaId", UUID)
 Epoch = NewType("Epoch", int)
+
+# No leader has this epoch: an intent under it must be written again.
+NO_EPOCH = Epoch(0)
 
 # A JSON object, as Python has it.
 Json = dict[str, Any]
@@ -93,6 +96,11 @@ class Cursor:
     asking: bool = False
 
 
+def doubtful(cursor: Cursor) -> bool:
+    """Whether an attempt may have taken effect although nobody knows."""
+    return cursor.doubtful or (cursor.phase is Phase.INTENDED and cursor.intent_epoch != NO_EPOCH)
+
+
 @dataclass(frozen=True, slots=True)
 class Saga:
     """A saga as its log tells it. Positions count the definition's steps from 1.
@@ -139,12 +147,24 @@ class Saga:
 
     @property
     def sealed(self) -> bool:
-        """Whether the saga can no longer turn back by a wish or a deadline: its pivot was begun.
+        """Whether the saga can no longer turn back by a wish or a deadline: its pivot may have taken effect.
 
-        A pivot that is refused unseals it, since that has taken no effect.
+        A pivot that was passed over seals it as well: what comes behind cannot be undone. One that has surely taken
+        no effect does not: it was refused, it is held, or a person has not answered yet.
         """
         pivot = self.definition.pivot
-        return pivot != 0 and (pivot in self.executed or any(cursor.position == pivot for cursor in self.open))
+        if pivot == 0:
+            return False
+        if pivot in self.executed or pivot in self.skipped:
+            return True
+        cursor = self.at(pivot)
+        return cursor is not None and self.perhaps_done(cursor)
+
+    def perhaps_done(self, cursor: Cursor) -> bool:
+        """Whether a step under way may have taken effect, or may yet do so. Delays and approvals have none."""
+        if self.definition.step(cursor.position).work in (Work.APPROVAL, Work.DELAY):
+            return False
+        return doubtful(cursor) or cursor.phase is Phase.WAITING
 
     def at(self, position: int) -> Cursor | None:
         """The cursor of the step at `position`, if it is under way."""

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.evolve import evolve
 from orchestrator.saga.mapping import PointsNowhere
-from orchestrator.saga.model import Json, Phase, Saga, SagaState
-from orchestrator.saga.progress import context
-from orchestrator.saga.whole import NO_EPOCH
+from orchestrator.saga.model import Epoch, Json, Phase, Saga, SagaState
+from orchestrator.saga.progress import context, ready
+from orchestrator.saga.whole import reopened
+
+# An epoch under which nothing was ever intended: so nothing counts as being waited for.
+_NOBODYS = Epoch(-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def plan_cancel(saga: Saga) -> CancelPlan:
         return CancelPlan(refusal)
     turned = saga
     if saga.state is not SagaState.COMPENSATING:
-        turned = evolve(saga, Event(saga.sequence + 1, Status.CANCELLED, NO_EPOCH, message="a plan"))
+        turned = evolve(saga, Event(saga.sequence + 1, Status.CANCELLED, _NOBODYS, message="a plan"))
     known = context(turned)
     calls = tuple(_planned(turned, position, known) for position in reversed(turned.to_compensate))
     touched = (*saga.executed, *(c.position for c in saga.open if c.doubtful or c.phase is not Phase.BACKOFF))
@@ -83,7 +86,7 @@ def resolutions(saga: Saga) -> tuple[str, ...]:
     names = [saga.definition.step(position).name for position in (*saga.to_compensate, *saga.uncompensated)]
     found = ["retry", *(f"resolve {name}" for name in names)]
     if saga.parked_from in (SagaState.PENDING, SagaState.RUNNING):
-        for cursor in saga.open:
-            name = saga.definition.step(cursor.position).name
+        for position in (*(cursor.position for cursor in saga.open), *ready(reopened(saga))):
+            name = saga.definition.step(position).name
             found += [f"skip {name}", f"force {name}"]
     return tuple(found)

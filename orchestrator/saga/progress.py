@@ -48,8 +48,8 @@ def acting(saga: Saga) -> bool:
 
 
 def committed(saga: Saga) -> bool:
-    """Whether the pivot has taken effect: from here on the saga only goes forward."""
-    return saga.definition.pivot in saga.executed
+    """Whether the saga is past its pivot, done or passed over: from here on it only goes forward."""
+    return saga.definition.pivot in saga.executed or saga.definition.pivot in saga.skipped
 
 
 def turnable(saga: Saga) -> bool:

@@ -57,8 +57,11 @@ class Script:
         """Whether somebody, or the deadline, wants the saga undone, and it can be."""
         if not turnable(self.saga):
             return False
+        if self.cancel_reason is not None:
+            return True
+        # A paused saga is left as it is, by its deadline too; that is asked again when it is resumed.
         deadline = self.saga.deadline
-        return self.cancel_reason is not None or (deadline is not None and self.moment.now >= deadline)
+        return deadline is not None and not self.saga.paused and self.moment.now >= deadline
 
     def limit(self, within_s: float | None) -> datetime | None:
         """When something that begins now and may take `within_s` seconds must be over."""

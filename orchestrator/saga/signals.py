@@ -20,6 +20,7 @@ from orchestrator.saga.machine import proceed
 from orchestrator.saga.model import Cursor, Json, Kind, Phase, Saga, SagaState
 from orchestrator.saga.progress import ready
 from orchestrator.saga.script import Moment, Script
+from orchestrator.saga.whole import reopened
 
 
 class Verb(StrEnum):
@@ -46,6 +47,9 @@ NEEDS_EVIDENCE = frozenset({Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
 
 # Orders that take a parked saga up again.
 REOPENING = frozenset({Verb.RETRY, Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
+
+# What is said once and would be lost: a parked saga takes it down, and stays parked.
+_TAKEN_DOWN = frozenset({Verb.COMPLETE, Verb.APPROVE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,7 @@ def heed(saga: Saga, signal: Signal, moment: Moment, cancel_reason: str | None =
             raise _Refusal(f"{signal.verb} needs a reason and evidence")
         position = _position(saga, signal)
         cursor = saga.at(position)
-        under_way = cursor is not None and cursor.phase is Phase.INTENDED and cursor.intent_epoch == moment.epoch
-        if under_way and saga.state is not SagaState.FAILED:
+        if cursor is not None and saga.state is not SagaState.FAILED and _must_wait(cursor, signal, moment):
             return None
         _HEED[signal.verb](script, signal, position, cursor)
     except _Refusal as refusal:
@@ -99,7 +102,13 @@ def _reopens(saga: Saga, signal: Signal) -> bool:
     """Whether an ended saga may be taken up again by such a signal."""
     if signal.verb is Verb.UNDO:
         return saga.state is SagaState.COMPLETED
-    return saga.state is SagaState.FAILED and signal.verb in REOPENING
+    return saga.state is SagaState.FAILED and signal.verb in REOPENING | _TAKEN_DOWN
+
+
+def _must_wait(cursor: Cursor, signal: Signal, moment: Moment) -> bool:
+    """Whether a signal has to wait for the end of a call. What is meant for an action need not for its compensation."""
+    under_way = cursor.phase is Phase.INTENDED and cursor.intent_epoch == moment.epoch
+    return under_way and (cursor.kind is Kind.ACTION or signal.verb in (Verb.RETRY, Verb.RESOLVE))
 
 
 def _position(saga: Saga, signal: Signal) -> int:
@@ -160,7 +169,7 @@ def _approval(script: Script, signal: Signal, position: int, cursor: Cursor | No
 
 def _approve(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
     waiting = _approval(script, signal, position, cursor)
-    result = {"approved_by": signal.order.by if signal.order else "", **(signal.result or {})}
+    result = {**(signal.result or {}), "approved_by": signal.order.by if signal.order else ""}
     script.add(Status.COMPLETED, waiting, result=result, order=signal.order)
 
 
@@ -245,7 +254,7 @@ def _must_act(saga: Saga, position: int, cursor: Cursor | None, what: str) -> No
         raise _Refusal(f"the saga turns back: no action of it can be {what}")
     if position in (*saga.executed, *saga.skipped):
         raise _Refusal(f"step {step.name} has ended before")
-    if cursor is None and saga.state is not SagaState.FAILED and position not in ready(saga):
+    if cursor is None and position not in ready(reopened(saga)):
         raise _Refusal(f"step {step.name} has not begun")
 
 

@@ -74,7 +74,7 @@ def _intend_again(script: Script, cursor: Cursor) -> None:
         message = "not done in its time"
         script.add(Status.COMPENSATION_FAILED, cursor, code="DEADLINE_EXCEEDED", message=message)
         return
-    limit_at = cursor.limit_at
+    limit_at = cursor.limit_at or script.limit(_bounds(script, cursor.position)[1])
     script.add(Status.COMPENSATING, position=cursor.position, attempt=cursor.attempt + 1, retry_at=limit_at)
 
 

@@ -11,11 +11,7 @@ from typing import Any
 from orchestrator.errors import CorruptLog
 from orchestrator.saga.definition import Work
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.model import Cursor, Epoch, Failure, Phase, Saga, SagaState
-from orchestrator.saga.progress import committed
-
-# No leader has this epoch: an intent under it must be written again.
-NO_EPOCH = Epoch(0)
+from orchestrator.saga.model import NO_EPOCH, Cursor, Failure, Phase, Saga, SagaState, doubtful
 
 
 def after(saga: Saga, event: Event, **changes: Any) -> Saga:
@@ -28,16 +24,11 @@ def corrupt(event: Event, why: str) -> CorruptLog:
     return CorruptLog(f"row {event.sequence} ({event.status}) of step {event.position} {why}")
 
 
-def doubtful(cursor: Cursor) -> bool:
-    """Whether an attempt may have taken effect although nobody knows."""
-    return cursor.doubtful or (cursor.phase is Phase.INTENDED and cursor.intent_epoch != NO_EPOCH)
-
-
 def cancelled(saga: Saga, event: Event) -> Saga:
     if saga.state is SagaState.COMPENSATING:
         raise CorruptLog(f"row {event.sequence} cancels a saga that already compensates")
-    if committed(saga):
-        raise CorruptLog(f"row {event.sequence} ({event.status}) turns back a saga that is past its pivot")
+    if saga.sealed:
+        raise CorruptLog(f"row {event.sequence} ({event.status}) turns back a saga that has come to its pivot")
     reason = event.message or "cancelled"
     if event.status is Status.UNDONE and saga.state is not SagaState.COMPLETED:
         raise CorruptLog(f"row {event.sequence} undoes a saga that has not completed")
@@ -53,17 +44,11 @@ def turn_back(saga: Saga, event: Event, failure: Failure, also: tuple[int, ...])
     without a clear answer, or accepted, may have taken effect: it is undone.
     """
     under_way = tuple(c for c in saga.open if c.phase is Phase.INTENDED and c.intent_epoch == event.epoch)
-    perhaps = tuple(c.position for c in saga.open if c not in under_way and _perhaps_done(saga, c))
+    perhaps = tuple(c.position for c in saga.open if c not in under_way and saga.perhaps_done(c))
     stack = tuple(p for p in (*saga.executed, *also, *perhaps) if saga.definition.step(p).undoable)
     return after(
         saga, event, state=SagaState.COMPENSATING, open=under_way, failure=failure, to_compensate=stack, paused=False
     )
-
-
-def _perhaps_done(saga: Saga, cursor: Cursor) -> bool:
-    if saga.definition.step(cursor.position).work in (Work.APPROVAL, Work.DELAY):
-        return False
-    return doubtful(cursor) or cursor.phase is Phase.WAITING
 
 
 def parked(saga: Saga, event: Event) -> Saga:
@@ -90,7 +75,7 @@ def retried(saga: Saga, event: Event) -> Saga:
     """No step waits for its next attempt any longer; with a parked saga, every budget is new."""
     parked = saga.state is SagaState.FAILED
     saga = reopened(saga)
-    fresh = tuple(_at_once(cursor, parked) if _wants(cursor, event, parked) else cursor for cursor in saga.open)
+    fresh = tuple(_at_once(saga, cursor, parked) if _wants(cursor, event, parked) else cursor for cursor in saga.open)
     again = (*saga.to_compensate, *reversed(saga.uncompensated)) if parked else saga.to_compensate
     left = () if parked else saga.uncompensated
     return after(saga, event, open=fresh, to_compensate=again, uncompensated=left)
@@ -102,23 +87,33 @@ def _wants(cursor: Cursor, event: Event, parked: bool) -> bool:
     return parked or cursor.phase is Phase.BACKOFF
 
 
-def _at_once(cursor: Cursor, parked: bool) -> Cursor:
+def _at_once(saga: Saga, cursor: Cursor, parked: bool) -> Cursor:
+    if saga.definition.step(cursor.position).work is Work.DELAY:
+        return cursor  # Its time is its time.
     return replace(
         cursor,
         failures=0 if parked else cursor.failures,
         limit_at=None if parked else cursor.limit_at,
-        doubtful=doubtful(cursor) or cursor.phase is Phase.WAITING,
+        doubtful=saga.perhaps_done(cursor),
         intent_epoch=NO_EPOCH,
+        asking=False,
         phase=Phase.INTENDED,
         retry_at=None,
     )
 
 
 def reopened(saga: Saga) -> Saga:
-    """A parked saga, back in the state in which it was parked; any other one as it is."""
+    """A parked saga, back in the state in which it was parked; any other one as it is.
+
+    What was under way when it was parked was given up unheard: it is intended again, and nobody can be sure of it.
+    """
     if saga.state is not SagaState.FAILED:
         return saga
-    return replace(saga, state=saga.parked_from or SagaState.COMPENSATING, parked_from=None)
+    unheard = tuple(
+        replace(cursor, doubtful=doubtful(cursor), intent_epoch=NO_EPOCH) if cursor.phase is Phase.INTENDED else cursor
+        for cursor in saga.open
+    )
+    return replace(saga, state=saga.parked_from or SagaState.COMPENSATING, parked_from=None, open=unheard)
 
 
 def failure_of(saga: Saga, event: Event) -> Failure:

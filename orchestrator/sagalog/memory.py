@@ -135,7 +135,8 @@ class MemorySagaLog:
             row.error = saga.failure.message if saga.failure else None
             row.wake_at = None if saga.state.terminal else wake_at(saga)
             if saga.state in (SagaState.COMPLETED, SagaState.COMPENSATED):
-                self._tell_parent(row, saga.state.value, outcome(saga), row.error or "")
+                row.result = outcome(saga)
+                self._tell_end(row)
         return len(fresh)
 
     def _tell_parent(self, row: Row, state: str, result: Json | None, message: str) -> None:
@@ -144,11 +145,17 @@ class MemorySagaLog:
             number = len(self.posted) + 1
             self.posted[number] = Posted(row.parent, Signal(number, Verb.CHILD, row.parent_step, told))
 
+    def _tell_end(self, child: Row) -> None:
+        self._tell_parent(child, child.state.value, child.result, child.error or "")
+
     def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
         """See `TermLog.begin_child`."""
         if self.rows[parent.id].state is SagaState.RUNNING and self.child(parent.id, step) is None:
             row = Row(child.id, child.definition, child.version, child.input, child.labels, self.now())
             self.insert(replace(row, parent=parent.id, parent_step=step))
+        begun = self.child(parent.id, step)
+        if begun is not None and begun.state in (SagaState.COMPLETED, SagaState.COMPENSATED):
+            self._tell_end(begun)
 
     def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
         """See `TermLog.undo_child`."""

@@ -33,6 +33,7 @@ class Row:
     # When there is something to do again; None when there is now, if the saga is live.
     wake_at: datetime | None = None
     starts_at: datetime | None = None
+    result: Json | None = None
     parent: SagaId | None = None
     parent_step: str = ""
     events: list[Event] = field(default_factory=list)

@@ -109,10 +109,15 @@ class MemoryTermLog:
 
     async def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """See `TermLog.due`."""
-        await self._store.pause()
-        found = self._store.due()
-        for begin in range(0, len(found), page):
-            yield found[begin : begin + page]
+        seen: set[SagaId] = set()
+        while True:
+            # Each page is a read of its own, as in Postgres: what happened since the last one shows.
+            await self._store.pause()
+            found = [stored for stored in self._store.due() if stored.id not in seen][:page]
+            if not found:
+                return
+            yield found
+            seen.update(stored.id for stored in found)
 
     async def next_due_s(self) -> float | None:
         """See `TermLog.next_due_s`."""

@@ -111,8 +111,9 @@ WITH fence AS MATERIALIZED (
 SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged), extract(epoch FROM clock_timestamp())::float8;
 
 -- name: begin_child
--- The child of a step, once. The parent's row is locked and must be running: a late statement cannot begin a child
--- behind its parent's back, when the parent has turned and found no child to undo.
+-- The child of a step, once; when it has ended already, its end is told again, since it may not have been heard. The
+-- parent's row is locked and must be running: a late statement cannot begin a child behind its parent's back, when the
+-- parent has turned and found no child to undo.
 WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
 ), parent AS MATERIALIZED (
@@ -124,6 +125,12 @@ WITH fence AS MATERIALIZED (
         %(labels)s::text::jsonb, id, %(step)s
     FROM parent
     ON CONFLICT (request_id) DO NOTHING
+), told AS (
+    INSERT INTO baton.signal (key, saga_id, shard, verb, step, result)
+    SELECT gen_random_uuid(), c.parent, c.shard, 'child', c.parent_step,
+        jsonb_build_object('state', c.state, 'result', c.result, 'error', c.error)
+    FROM baton.saga AS c, parent
+    WHERE c.request_id = %(request_id)s AND c.state IN ('COMPLETED', 'COMPENSATED')
 )
 SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM fence;
 

@@ -234,9 +234,14 @@ class RemoteTermLog:
 
     async def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """See `TermLog.due`."""
-        found = await self._line.read(lambda postgres: postgres.due())
-        for begin in range(0, len(found), page):
-            yield found[begin : begin + page]
+        seen: set[SagaId] = set()
+        while True:
+            found = await self._line.read(lambda postgres: postgres.due())
+            fresh = [stored for stored in found if stored.id not in seen][:page]
+            if not fresh:
+                return
+            yield fresh
+            seen.update(stored.id for stored in fresh)
 
     async def next_due_s(self) -> float | None:
         """See `TermLog.next_due_s`."""
