@@ -103,7 +103,11 @@ class Admission:
             self._underway.set()
 
     async def admit(self) -> None:
-        """Look for cancellations, signals, what is due and what is pending, whenever there may be some."""
+        """Look for cancellations, signals, what is due and what is pending, whenever there may be some.
+
+        Not before the first sagas of the former leader are driven: these looks would hold up theirs.
+        """
+        await self._underway.wait()
         while True:
             self._work.clear()
             try:

@@ -168,7 +168,7 @@ def test_what_was_forced_is_undone_like_anything_else() -> None:
     assert walk.tell("b", NO).calls == {"-a"}
 
 
-@pytest.mark.parametrize("verb", list(Verb))
+@pytest.mark.parametrize("verb", [verb for verb in Verb if verb is not Verb.UNDO])
 def test_nothing_is_heeded_by_a_saga_that_has_ended(verb: Verb) -> None:
     walk = Walk(graph({})).ready().tell("a", OK)
     assert walk.signal(verb, "a") == "the saga is COMPLETED"
