@@ -27,6 +27,7 @@ from orchestrator.saga.model import (
     without_cursor,
 )
 from orchestrator.saga.progress import ready, undoable
+from orchestrator.saga.transitions import TRANSITIONS
 
 # The code of a row that says that nobody was called.
 NOT_CALLED = "NOT_CALLED"
@@ -49,7 +50,10 @@ def evolve(saga: Saga, event: Event) -> Saga:
         raise CorruptLog(f"row {event.sequence} ({event.status}) follows the end of a {saga.state} saga")
     if event.position > len(saga.definition.steps):
         raise CorruptLog(f"row {event.sequence} names step {event.position} of {len(saga.definition.steps)}")
-    return _settled(_EVOLVE[event.status](saga, event))
+    after = _settled(_EVOLVE[event.status](saga, event))
+    if (saga.state, event.status, after.state) not in TRANSITIONS:
+        raise CorruptLog(f"row {event.sequence} ({event.status}) leads from {saga.state} to {after.state}")
+    return after
 
 
 def _follows_the_end(state: SagaState, status: Status) -> bool:
