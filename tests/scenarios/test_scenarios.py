@@ -13,16 +13,19 @@ from orchestrator.cli.client import Client
 from orchestrator.embedded.cluster import Cluster
 from tests.cluster.house import WITHIN_S, House
 
+from .clerk import Clerk, clerk_at_work
 from .story import Sentence, Story, stories
 from .world import AUDIT, KILL, World
 
 STORIES = stories()
 
+Stage = tuple[House, Clerk]
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    """Three replicas, of which one that was killed comes back, one etcd member, Postgres and the shop."""
-    up: asyncio.Future[House] = asyncio.get_running_loop().create_future()
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """Three replicas, of which one that was killed comes back, one etcd member, Postgres, the shop and a clerk."""
+    up: asyncio.Future[Stage] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()
 
     async def live() -> None:
@@ -32,8 +35,9 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
                 folder, etcd_members=1, definitions_dir=None, restart_replicas=True, unsafe_no_fsync=True
             ) as cluster,
             Client(cluster.api_endpoints, deadline_s=WITHIN_S, attempt_max_s=10.0) as client,
+            clerk_at_work(cluster.shop_dsn, cluster.api_endpoints) as clerk,
         ):
-            up.set_result(House(cluster, client))
+            up.set_result((House(cluster, client), clerk))
             await over.wait()
 
     # A fixture is set up and torn down in two tasks; a cluster belongs to one.
@@ -49,10 +53,10 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.path.stem)
 async def test_a_story_goes_as_it_is_told(
-    story: Story, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    story: Story, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    world = World(house)
+    world = World(*stage)
     try:
         for part in story.parts:
             await world.play(part)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -15,17 +14,17 @@ from typer.testing import CliRunner
 from orchestrator.__main__ import app
 from orchestrator.audit.judge import audit
 from orchestrator.embedded.loopback import http_get
-from orchestrator.pb.baton.v1 import steps_pb2, steps_pb2_grpc
+from participants.answers import Outcome
 from participants.pb.shop.v1 import fault_pb2
-from tests.cluster.house import WITHIN_S, House, clear_faults, eventually, inject
+from tests.cluster.house import House, clear_faults, eventually, inject
 
+from .clerk import Clerk
 from .story import Command, File, Part, Sentence
 
 # What must hold after each story, whatever it was about.
 _INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I9", "balances")
 _TIMES = {"once": 1, "twice": 2}
 _STARTED = re.compile(r'^saga +([0-9a-f-]{36})$|"saga_id":"([0-9a-f-]{36})"', re.MULTILINE)
-_CALL_S = 15.0
 
 
 @dataclass(slots=True)
@@ -33,6 +32,7 @@ class World:
     """The cluster that all stories share; `sagas` are those of the present story, by their request ids."""
 
     house: House
+    clerk: Clerk
     sagas: dict[str, str] = field(default_factory=dict)
 
     async def play(self, part: Part) -> None:
@@ -47,6 +47,7 @@ class World:
 
     async def _run(self, command: Command) -> None:
         env = {**self.house.cluster.addresses, "BATON_ENDPOINTS": ",".join(self.house.cluster.api_endpoints)}
+        env["CLERK_ADDRESS"] = self.clerk.address
         env |= {"USER": "ann", "LOGNAME": "ann", "TZ": "UTC"}
         arguments = command.arguments(self.sagas)
         result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env)
@@ -117,12 +118,25 @@ class World:
         """Wait for the end of a saga."""
         await self.house.end(self.sagas[name])
 
-    async def complete(self, service: str, step: str, name: str, response: str) -> None:
-        """A participant that answers later has done it."""
-        stub = steps_pb2_grpc.StepServiceStub(self.house.cluster.replicas[0].channel())
-        request = steps_pb2.CompleteStepRequest(token=f"{self.sagas[name]}/{step}", response_json=response)
-        json.loads(response)
-        await stub.CompleteStep(request, timeout=_CALL_S, wait_for_ready=True)
+    async def accepted(self, step: str, name: str) -> None:
+        """Wait until the clerk has been asked."""
+        await eventually(lambda: self.clerk.accepted(self.sagas[name], step), f"{step} of {name} to be accepted")
+
+    async def stamp(self, step: str, name: str) -> None:
+        """The clerk does what he was asked, and Baton is told."""
+        assert await self.clerk.stamp(self.sagas[name], step) is Outcome.STORED
+
+    async def decline(self, step: str, name: str) -> None:
+        """The clerk refuses what he was asked, and Baton is told."""
+        assert await self.clerk.decline(self.sagas[name], step) is Outcome.STORED
+
+    async def heartbeat(self, step: str, name: str) -> None:
+        """The clerk tells Baton that he is at it."""
+        assert await self.clerk.answers.heartbeat(self.sagas[name], step) is Outcome.STORED
+
+    async def too_late(self, step: str, name: str) -> None:
+        """The clerk would do what he was asked, and learns that it is not wanted any more."""
+        assert await self.clerk.stamp(self.sagas[name], step) is Outcome.CANCELLED
 
     async def breaker(self, service: str, state: str) -> None:
         """Wait until the leader holds, or lets through, the calls to a participant."""
@@ -166,7 +180,10 @@ _SENTENCES: tuple[tuple[str, Callable[..., Awaitable[None]]], ...] = (
     (r"(\w+) comes back\.", World.back),
     (rf"In ([\w-]+), (\w+) is (\w+){_OFTEN}\.", World.comes_to),
     (r"([\w-]+) ends\.", World.ends),
-    (r"(\w+) completes (\w+) of ([\w-]+) with (\{.*\})\.", World.complete),
+    (r"The clerk has accepted (\w+) of ([\w-]+)\.", World.accepted),
+    (r"The clerk does (\w+) of ([\w-]+)\.", World.stamp),
+    (r"The clerk declines (\w+) of ([\w-]+)\.", World.decline),
+    (r"The clerk says that he is at (\w+) of ([\w-]+)\.", World.heartbeat),
+    (r"The clerk is too late for (\w+) of ([\w-]+)\.", World.too_late),
     (r"The leader's breaker for (\w+) is (open|closed)\.", World.breaker),
 )
-__all__ = ["AUDIT", "KILL", "WITHIN_S", "World"]
