@@ -259,7 +259,9 @@ async def test_a_saga_begins_at_its_time_and_not_before(world: World) -> None:
         fields = StartSagaRequest(definition="long", input_json=orjson.dumps(INPUT).decode())
         begin_at = datetime.now(UTC) + timedelta(seconds=1.5)
         fields.start_at.FromDatetime(begin_at)
-        saga_id = (await world.api.sagas.StartSaga(fields, timeout=10)).saga.saga_id
+        started = (await world.api.sagas.StartSaga(fields, timeout=10)).saga
+        assert started.next_run_at == fields.start_at
+        saga_id = started.saga_id
         assert (await world.api.get(saga_id)).saga.state == SagaState.SAGA_STATE_PENDING
         await world.until(saga_id, ("reserve", "waiting"))
     ((first,),) = world.api.rows("SELECT min(at) FROM baton.step_log")
