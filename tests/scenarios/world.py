@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from orchestrator.__main__ import app
 from orchestrator.audit.judge import audit
 from orchestrator.embedded.loopback import http_get
+from orchestrator.pb.baton.v1 import saga_pb2
 from participants.answers import Outcome
 from participants.pb.shop.v1 import fault_pb2
 from tests.cluster.house import House, clear_faults, eventually, inject
@@ -114,6 +115,18 @@ class World:
         """Wait until the history of a saga has such a row."""
         await self.house.at(self.sagas[name], "" if step == "it" else step, status, _count(times) or 1)
 
+    async def child(self, name: str, child: str, definition: str) -> None:
+        """Wait until a saga has a child, and call it by a name."""
+        found: set[str] = set()
+
+        async def begun() -> bool:
+            listed = await self.house.client.list_sagas(saga_pb2.ListSagasRequest(definition=definition), 100)
+            found.update(saga.saga_id for saga in listed if self.sagas[name] in str(saga))
+            return bool(found)
+
+        await eventually(begun, f"a child of {name}")
+        (self.sagas[child],) = found
+
     async def ends(self, name: str) -> None:
         """Wait for the end of a saga."""
         await self.house.end(self.sagas[name])
@@ -179,6 +192,7 @@ _SENTENCES: tuple[tuple[str, Callable[..., Awaitable[None]]], ...] = (
     (r"(\w+) goes away\.", World.away),
     (r"(\w+) comes back\.", World.back),
     (rf"In ([\w-]+), (\w+) is (\w+){_OFTEN}\.", World.comes_to),
+    (r"([\w-]+) has the child ([\w-]+) in ([\w-]+)\.", World.child),
     (r"([\w-]+) ends\.", World.ends),
     (r"The clerk has accepted (\w+) of ([\w-]+)\.", World.accepted),
     (r"The clerk does (\w+) of ([\w-]+)\.", World.stamp),
