@@ -14,8 +14,8 @@ For every (saga, step, action or compensation):
 - A compensation also claims the key of its action. If that was free, the action was never seen: the row stays as a
   tombstone, nothing is undone, and an action that arrives later is refused. If the action was refused there is
   nothing to undo either. The claim waits for an action under way, so the two never overlap.
-- A question for an action that was never seen leaves a tombstone as well, for all attempts up to the one that asked (see
-  standing.py): a later attempt takes the key over.
+- A question for an action that was never seen leaves a tombstone as well, for all attempts up to the one that asked
+  (see standing.py): a later attempt takes the key over.
 - An action may be accepted, to be answered later (see answers.py): its row says so, and so does every duplicate. A
   compensation that comes meanwhile turns the row into a tombstone, and there is nothing to undo.
 - Sagas behind the watermark are over and forgotten (see purge.py). Their calls are refused by the claim, and once more

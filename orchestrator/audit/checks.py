@@ -53,7 +53,12 @@ def _partial(
         resolved = done <= 1 and undone <= 1 and (step.name, "resolved") in by_hand
         if saga.state == "COMPLETED" and (done, undone) != (int(step.calls), 0) and not passed:
             yield f"completed, but {step.name} took effect {done} times and was undone {undone} times"
-        if saga.state == "COMPENSATED" and step.compensated and (done, undone) not in ((0, 0), (1, 1)) and not (resolved or passed):
+        if (
+            saga.state == "COMPENSATED"
+            and step.compensated
+            and (done, undone) not in ((0, 0), (1, 1))
+            and not (resolved or passed)
+        ):
             yield f"compensated, but {step.name} took effect {done} times and was undone {undone} times"
 
 

@@ -96,9 +96,7 @@ class Subject:
         finally:
             case.attempts[Kind.ACTION] = begun
 
-    async def _attempt(
-        self, case: Case, kind: Kind, epoch: int | None, shard: int | None, *, other: bool
-    ) -> Answer:
+    async def _attempt(self, case: Case, kind: Kind, epoch: int | None, shard: int | None, *, other: bool) -> Answer:
         path, template = (
             (self.pair.action, self.pair.action_request)
             if kind is Kind.ACTION

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -42,7 +43,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 
     # A fixture is set up and torn down in two tasks; a cluster belongs to one.
     life = asyncio.create_task(live())
-    await asyncio.wait([life, up], return_when=asyncio.FIRST_COMPLETED)
+    begun: set[asyncio.Future[Any]] = {life, up}
+    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
     if life.done():
         await life
     yield up.result()

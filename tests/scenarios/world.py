@@ -40,7 +40,7 @@ class World:
         """Execute one part of a story. Raises AssertionError with its line."""
         match part:
             case File():
-                Path(part.name).write_text(part.text, encoding="utf-8")
+                await asyncio.to_thread(Path(part.name).write_text, part.text, encoding="utf-8")
             case Command():
                 await self._run(part)
             case Sentence():
