@@ -14,6 +14,8 @@ For every (saga, step, action or compensation):
 - A compensation also claims the key of its action. If that was free, the action was never seen: the row stays as a
   tombstone, nothing is undone, and an action that arrives later is refused. If the action was refused there is
   nothing to undo either. The claim waits for an action under way, so the two never overlap.
+- A question for an action that was never seen leaves a tombstone as well, for all attempts up to the one that asked
+  (see standing.py): a later attempt takes the key over.
 - An action may be accepted, to be answered later (see answers.py): its row says so, and so does every duplicate. A
   compensation that comes meanwhile turns the row into a tombstone, and there is nothing to undo.
 - Sagas behind the watermark are over and forgotten (see purge.py). Their calls are refused by the claim, and once more
@@ -118,7 +120,18 @@ class Barrier:
             raise stale_epoch(tx.call, newer)
         if watermark is not None:
             raise purged(tx.call, watermark)
-        return None if mine else await _stored(tx, tx.call.kind)
+        return None if mine or await _asked_before(tx) else await _stored(tx, tx.call.kind)
+
+
+async def _asked_before(tx: Transaction) -> bool:
+    """Whether an earlier attempt's question has found the action not done: then its key is ours now."""
+    if tx.call.kind is not Kind.ACTION or tx.call.attempt == 1:
+        return False
+    try:
+        cursor = await tx.connection.execute(_QUERIES["reclaim"], _parameters(tx))
+    except psycopg.errors.LockNotAvailable:
+        raise in_progress(tx.call) from None
+    return await cursor.fetchone() is not None
 
 
 async def _something_to_undo(tx: Transaction) -> bool:
@@ -215,6 +228,7 @@ def _parameters(tx: Transaction) -> dict[str, Any]:
         "step": call.step,
         "kind": call.kind.value,
         "epoch": call.epoch,
+        "attempt": call.attempt,
         "shard": call.shard,
         "request_hash": tx.request_hash,
     }

@@ -1,7 +1,8 @@
-"""What has become of an action. Asking settles it: "not done" is only true if it can never be done from then on.
+"""What has become of an action. Asking settles it: "not done" is only true if no attempt so far can do it any more.
 
 So an action that was never seen gets a tombstone by the question, as by a compensation, and one that is under way is
-waited for. Whoever hears NOT_DONE needs to undo nothing.
+waited for. Whoever hears NOT_DONE needs to undo nothing, and may try again: that tombstone keeps out all attempts up to
+the one that asked, and no later one. When nobody who leads asks, it keeps out all of them.
 """
 
 from __future__ import annotations
@@ -53,7 +54,13 @@ async def standing(barrier: Barrier, call: CallIdentity) -> Standing:
     if call.epoch:
         await barrier.epochs.admit(call)
     epoch = call.epoch or await barrier.epochs.highest(call.shard)
-    parameters = {"saga_id": call.saga_id, "step": call.step, "epoch": epoch, "shard": call.shard}
+    parameters = {
+        "saga_id": call.saga_id,
+        "step": call.step,
+        "epoch": epoch,
+        "shard": call.shard,
+        "asked_attempt": call.attempt if call.epoch else None,
+    }
     async with barrier.database.connection() as connection:
         await connection.execute(b"BEGIN")
         try:
@@ -102,7 +109,7 @@ def as_answer(found: Standing, call: CallIdentity) -> Answer:
         case State.DONE | State.ACCEPTED:
             return found.answer
         case State.NOT_DONE:
-            words = found.answer.message or "it was never seen, and is refused from now on"
+            words = found.answer.message or "it was never seen, and no attempt so far will do it"
             refusal = Refusal(grpc.StatusCode.NOT_FOUND, f"{call.saga_id}/{call.step}: {words}", Reason.NOT_DONE)
         case State.COMPENSATED:
             words = f"{call.saga_id}/{call.step} took effect and was undone"

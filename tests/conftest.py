@@ -12,7 +12,8 @@ from orchestrator.embedded.etcd import EtcdCluster
 from orchestrator.embedded.postgres import Postgres
 
 _TESTS = Path(__file__).parent
-_LEVELS = ("unit", "crash_points", "simulation", "search", "contract", "integration", "fuzz", "cluster", "compose")
+_FAST = ("unit", "crash_points", "simulation", "search")
+_LEVELS = (*_FAST, "contract", "integration", "fuzz", "scenarios", "cluster", "compose")
 
 # A killed process loses nothing that the kernel has, and no test pulls the plug: no need to wait for the disk.
 _POSTGRES_SETTINGS = {"fsync": "off", "full_page_writes": "off"}

@@ -82,6 +82,7 @@ def started(new: NewSaga, stored: Started, labels: dict[str, str], input_json: s
         input_json=input_json,
         labels=labels,
         request_id=new.request_id or str(stored.saga_id),
+        next_run_at=timestamp(new.start_at) if new.start_at and new.start_at > stored.created_at else None,
         created_at=at,
         updated_at=at,
     )

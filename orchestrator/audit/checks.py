@@ -11,6 +11,7 @@ from orchestrator.audit.evidence import Circumstances, EffectRow, Evidence, Saga
 from orchestrator.audit.finding import Finding, Offence
 
 _ENDED = frozenset({"COMPLETED", "COMPENSATED"})
+_BY_HAND = frozenset({"skipped", "forced", "resolved"})
 _INTENT = {"action": "executing", "compensation": "compensating"}
 
 
@@ -19,6 +20,10 @@ def all_or_nothing(evidence: Evidence) -> Finding:
     counts: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
     for effect in evidence.effects:
         counts[effect.saga_id][effect.step, effect.kind] += 1
+    by_hand: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in evidence.steps:
+        if row.status in _BY_HAND:
+            by_hand[row.saga_id].add((row.step, row.status))
     known = {saga.id for saga in evidence.sagas}
     offences = [Offence(saga_id, "has effects, but is not in the log") for saga_id in counts if saga_id not in known]
     checked = 0
@@ -30,20 +35,30 @@ def all_or_nothing(evidence: Evidence) -> Finding:
         if shape is None:
             offences.append(Offence(saga.id, f"ended, but {saga.definition} version {saga.version} is not in the log"))
             continue
-        offences.extend(Offence(saga.id, what) for what in _partial(saga, shape, counts[saga.id]))
+        offences.extend(Offence(saga.id, what) for what in _partial(saga, shape, counts[saga.id], by_hand[saga.id]))
     return Finding("I1", "each saga is all or nothing in the ledgers", f"{checked} sagas", tuple(offences))
 
 
-def _partial(saga: SagaRow, shape: tuple[StepShape, ...], effects: Counter[tuple[str, str]]) -> Iterator[str]:
+def _partial(
+    saga: SagaRow, shape: tuple[StepShape, ...], effects: Counter[tuple[str, str]], by_hand: set[tuple[str, str]]
+) -> Iterator[str]:
     names = {step.name for step in shape}
     for (name, kind), _ in effects.items():
         if name not in names:
             yield f"{kind} of {name} took effect, which is no step of {saga.definition}"
     for step in shape:
         done, undone = effects[step.name, "action"], effects[step.name, "compensation"]
-        if saga.state == "COMPLETED" and (done, undone) != (1, 0):
+        # What was skipped, forced or resolved is in a person's hands: it may have taken effect, at most once.
+        passed = done <= 1 and undone == 0 and bool({(step.name, "skipped"), (step.name, "forced")} & by_hand)
+        resolved = done <= 1 and undone <= 1 and (step.name, "resolved") in by_hand
+        if saga.state == "COMPLETED" and (done, undone) != (int(step.calls), 0) and not passed:
             yield f"completed, but {step.name} took effect {done} times and was undone {undone} times"
-        if saga.state == "COMPENSATED" and step.compensated and (done, undone) not in ((0, 0), (1, 1)):
+        if (
+            saga.state == "COMPENSATED"
+            and step.compensated
+            and (done, undone) not in ((0, 0), (1, 1))
+            and not (resolved or passed)
+        ):
             yield f"compensated, but {step.name} took effect {done} times and was undone {undone} times"
 
 

@@ -43,10 +43,11 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class StepShape:
-    """What a definition says about a step: its name, and whether there is anything that undoes it."""
+    """What a definition says about a step: its name, whether anything undoes it, and whether it calls anybody."""
 
     name: str
     compensated: bool
+    calls: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def load_evidence(dsn_log: str, dsn_shop: str | None) -> Evidence:
             sagas=[SagaRow(*row) for row in _rows(log, "sagas")],
             steps=[StepRow(*row) for row in _rows(log, "steps")],
             epochs=[EpochRow(*row) for row in _rows(log, "epochs")],
-            definitions={(name, version): _shape(text) for name, version, text in _rows(log, "definitions")},
+            definitions={(name, version): shape(text) for name, version, text in _rows(log, "definitions")},
             effects=effects,
             tombstones=tombstones,
             stock=stock,
@@ -83,9 +83,18 @@ def _rows_of(connection: Connection, name: str, service: str) -> Iterable[tuple[
     return connection.execute(text)
 
 
-def _shape(text: str) -> tuple[StepShape, ...]:
-    steps = yaml.safe_load(text)["steps"]
-    return tuple(StepShape(step["name"], step["compensation"] != "none") for step in steps)
+# PyYAML has two readers, and the one refuses what the other takes: read as the replicas do.
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def shape(text: str) -> tuple[StepShape, ...]:
+    """The steps of a definition, by its text."""
+    # A step may wait for a person or a time, or run another saga: then it calls nobody, and has no effect of its own.
+    steps = yaml.load(text, Loader=_LOADER)["steps"]
+    return tuple(
+        StepShape(step["name"], "action" in step and step.get("compensation", "none") != "none", "action" in step)
+        for step in steps
+    )
 
 
 @cache

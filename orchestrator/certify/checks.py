@@ -193,7 +193,7 @@ async def status(bench: Bench) -> list[Finding]:
         text = f"the action was answered {spelled(first)}, and its status {spelled(said)}"
         return [bench.found(check, Verdict.FAILED, text)]
     said = await subject.ask(never)
-    late = await subject.settle(never, ACTION)
+    late = await subject.late(never)
     if isinstance(late, Succeeded):
         await subject.settle(never, COMPENSATION)
     if not isinstance(said, Refused) or said.code != "NOT_FOUND":
@@ -201,7 +201,7 @@ async def status(bench: Bench) -> list[Finding]:
         verdict = Verdict.FAILED if isinstance(said, Succeeded) else Verdict.WARNED
         return [bench.found(check, verdict, text)]
     if not isinstance(late, Refused):
-        text = f"it said that an action was not done, and afterwards that action said {spelled(late)}"
+        text = f"it said that an action was not done, and afterwards an attempt that came before said {spelled(late)}"
         return [bench.found(check, Verdict.FAILED, text)]
     return [bench.found(check, Verdict.PASSED)]
 

@@ -86,6 +86,17 @@ class Subject:
         self, case: Case, kind: Kind, *, epoch: int | None = None, shard: int | None = None, other: bool = False
     ) -> Answer:
         """One attempt, whatever comes of it. `other` sends another request under the same key."""
+        return await self._attempt(case, kind, epoch, shard, other=other)
+
+    async def late(self, case: Case) -> Answer:
+        """The action once more as its first attempt, as if it had been held up on its way."""
+        begun, case.attempts[Kind.ACTION] = case.attempts[Kind.ACTION], 0
+        try:
+            return await self._attempt(case, Kind.ACTION, None, None, other=False)
+        finally:
+            case.attempts[Kind.ACTION] = begun
+
+    async def _attempt(self, case: Case, kind: Kind, epoch: int | None, shard: int | None, *, other: bool) -> Answer:
         path, template = (
             (self.pair.action, self.pair.action_request)
             if kind is Kind.ACTION
@@ -96,7 +107,11 @@ class Subject:
         return await self._call(case, kind, path, template.fill(tag, case.result), place)
 
     async def ask(self, case: Case) -> Answer:
-        """What the status method says of the case's action: OK, NOT_FOUND, or anything else for not known."""
+        """What the status method says of the case's action: OK, NOT_FOUND, or anything else for not known.
+
+        As an orchestrator asks: after an attempt of which nobody has heard.
+        """
+        case.attempts[Kind.ACTION] = max(1, case.attempts[Kind.ACTION])
         template = self.pair.status_request or self.pair.action_request
         request = template.fill(case.tag, case.result)
         return await self._call(case, Kind.ACTION, self.pair.status, request, (self.shard, self.epoch))

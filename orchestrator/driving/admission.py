@@ -153,7 +153,8 @@ class Admission:
         if asleep:
             with self._term.looks.open() as look:
                 for stored in await self._log.sagas(asleep):
-                    if not stored.events or stored.cancel_reason is None:
+                    due = stored.starts_at is None or stored.starts_at <= self._log.now()
+                    if (not stored.events and due) or stored.cancel_reason is None:
                         continue  # Still pending: it is taken up as such, with its reason.
                     await self._take_up_again(look, stored)
 

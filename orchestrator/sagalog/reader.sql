@@ -100,7 +100,7 @@ ORDER BY id DESC;
 SELECT id, definition, version, state, current_step, sequence,
     CASE WHEN pg_column_size(input) <= %(stored_bytes_max)s THEN input::text END,
     CASE WHEN pg_column_size(result) <= %(stored_bytes_max)s THEN result::text END,
-    error::text, labels::text, request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+    error::text, labels::text, request_id, cancel_reason, nullif(next_run_at, 'infinity'), created_at, updated_at, finished_at
 FROM baton.saga
 WHERE id = ANY (%(ids)b::uuid[])
 ORDER BY id DESC;

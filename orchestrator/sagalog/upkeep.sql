@@ -49,7 +49,7 @@ LIMIT %(rows)s;
 
 -- name: archived_sagas
 SELECT id, definition, version, state, current_step, sequence, input::text, result::text, error::text, labels::text,
-    request_id, cancel_reason, next_run_at, created_at, updated_at, finished_at
+    request_id, cancel_reason, nullif(next_run_at, 'infinity'), created_at, updated_at, finished_at
 FROM baton.saga
 WHERE id = ANY (%(ids)b::uuid[])
 ORDER BY id;

@@ -16,10 +16,24 @@ WITH newer AS (
 SELECT (SELECT epoch FROM newer), (SELECT saga_id FROM ahead), EXISTS (SELECT FROM claimed);
 
 -- name: bury
--- Leave a tombstone for an action that was never seen. Waits for an action that is under way. A row: it is left now.
-INSERT INTO barrier (saga_id, step, kind, epoch, shard, tombstone)
-VALUES (%(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true)
-ON CONFLICT DO NOTHING
+-- Leave a tombstone for an action that was never seen, and make one for good of what a question has left. Waits for an
+-- action that is under way. A row: it is left now.
+WITH sealed AS (
+    UPDATE barrier SET asked_attempt = NULL
+    WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = 'action' AND tombstone AND asked_attempt IS NOT NULL
+    RETURNING true
+), buried AS (
+    INSERT INTO barrier (saga_id, step, kind, epoch, shard, tombstone)
+    VALUES (%(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true)
+    ON CONFLICT DO NOTHING
+    RETURNING true
+)
+SELECT true WHERE EXISTS (SELECT FROM sealed) OR EXISTS (SELECT FROM buried);
+
+-- name: reclaim
+-- Take the key of an action that an earlier attempt's question has found not done. A row: the key is now ours.
+UPDATE barrier SET tombstone = false, asked_attempt = NULL, epoch = %(epoch)s, request_hash = %(request_hash)s
+WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = 'action' AND tombstone AND asked_attempt < %(attempt)s
 RETURNING true;
 
 -- name: withdraw
@@ -50,11 +64,20 @@ RETURNING true;
 -- name: store_refusal
 -- The refusal of an action that has been rolled back. No row: another call has claimed the key since, or the watermark
 -- has passed the saga.
-INSERT INTO barrier (saga_id, step, kind, epoch, shard, request_hash, code, message, reason)
-SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(shard)s, %(request_hash)s, %(code)s, %(message)s, %(reason)s
-WHERE NOT EXISTS (SELECT FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C")
-ON CONFLICT DO NOTHING
-RETURNING true;
+WITH reclaimed AS (
+    UPDATE barrier SET tombstone = false, asked_attempt = NULL, epoch = %(epoch)s, request_hash = %(request_hash)s,
+        code = %(code)s, message = %(message)s, reason = %(reason)s
+    WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = %(kind)s AND tombstone AND asked_attempt < %(attempt)s
+        AND NOT EXISTS (SELECT FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C")
+    RETURNING true
+), stored AS (
+    INSERT INTO barrier (saga_id, step, kind, epoch, shard, request_hash, code, message, reason)
+    SELECT %(saga_id)s, %(step)s, %(kind)s, %(epoch)s, %(shard)s, %(request_hash)s, %(code)s, %(message)s, %(reason)s
+    WHERE NOT EXISTS (SELECT FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C")
+    ON CONFLICT DO NOTHING
+    RETURNING true
+)
+SELECT true WHERE EXISTS (SELECT FROM reclaimed) OR EXISTS (SELECT FROM stored);
 
 -- name: rename_token
 -- The latest token by which the orchestrator knows an open answer. No row: it is open no more.
@@ -63,20 +86,26 @@ WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = 'action' AND accepted
 RETURNING true;
 
 -- name: settle
--- Make sure that an action that was never seen never will be: a tombstone, unless its row is there. Waits for an action
--- that is under way. One row, as of `claim`.
+-- Make sure that an action that was never seen never will be, at no attempt up to this one: a tombstone, unless its row is
+-- there. Waits for an action that is under way. One row, as of `claim`.
 WITH newer AS (
     SELECT epoch FROM epoch WHERE shard = %(shard)s AND epoch > %(epoch)s
 ), ahead AS (
     SELECT saga_id FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C"
+), asked_again AS (
+    UPDATE barrier SET asked_attempt = greatest(asked_attempt, %(asked_attempt)s)
+    WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = 'action' AND tombstone AND asked_attempt IS NOT NULL
+        AND NOT EXISTS (SELECT FROM newer) AND NOT EXISTS (SELECT FROM ahead)
+    RETURNING true
 ), buried AS (
-    INSERT INTO barrier (saga_id, step, kind, epoch, shard, tombstone)
-    SELECT %(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true
+    INSERT INTO barrier (saga_id, step, kind, epoch, shard, tombstone, asked_attempt)
+    SELECT %(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true, %(asked_attempt)s
     WHERE NOT EXISTS (SELECT FROM newer) AND NOT EXISTS (SELECT FROM ahead)
     ON CONFLICT DO NOTHING
     RETURNING true
 )
-SELECT (SELECT epoch FROM newer), (SELECT saga_id FROM ahead), EXISTS (SELECT FROM buried);
+SELECT (SELECT epoch FROM newer), (SELECT saga_id FROM ahead),
+    EXISTS (SELECT FROM buried) OR EXISTS (SELECT FROM asked_again);
 
 -- name: ahead
 -- The watermark, if it has passed the saga.

@@ -17,6 +17,7 @@ from orchestrator.pb.baton.v1 import steps_pb2 as steps
 from orchestrator.pb.baton.v1.saga_pb2 import (
     ApplyDefinitionRequest,
     CancelSagaRequest,
+    ListSagasRequest,
     Saga,
     SagaState,
     StartSagaRequest,
@@ -259,8 +260,30 @@ async def test_a_saga_begins_at_its_time_and_not_before(world: World) -> None:
         fields = StartSagaRequest(definition="long", input_json=orjson.dumps(INPUT).decode())
         begin_at = datetime.now(UTC) + timedelta(seconds=1.5)
         fields.start_at.FromDatetime(begin_at)
-        saga_id = (await world.api.sagas.StartSaga(fields, timeout=10)).saga.saga_id
+        started = (await world.api.sagas.StartSaga(fields, timeout=10)).saga
+        assert started.next_run_at == fields.start_at
+        saga_id = started.saga_id
         assert (await world.api.get(saga_id)).saga.state == SagaState.SAGA_STATE_PENDING
         await world.until(saga_id, ("reserve", "waiting"))
     ((first,),) = world.api.rows("SELECT min(at) FROM baton.step_log")
     assert begin_at <= first <= begin_at + timedelta(seconds=2)
+
+
+async def test_a_saga_that_was_to_begin_later_ends_at_once_when_it_is_cancelled(world: World) -> None:
+    fields = StartSagaRequest(definition="long", input_json=orjson.dumps(INPUT).decode())
+    fields.start_at.FromDatetime(datetime.now(UTC) + timedelta(days=9))
+    async with world.api.leading():
+        saga_id = (await world.api.sagas.StartSaga(fields, timeout=10)).saga.saga_id
+        await world.api.sagas.CancelSaga(CancelSagaRequest(saga_id=saga_id, reason="after all"), timeout=10)
+        ended = await world.ended(saga_id)
+    assert (ended.state, ended.error.message) == (SagaState.SAGA_STATE_COMPENSATED, "after all")
+
+
+async def test_a_saga_that_waits_without_a_time_is_found_by_its_labels(world: World) -> None:
+    world.api.participants.answers["reserve"] = Succeeded({})
+    async with world.api.leading():
+        saga_id = await world.start()
+        await world.until(saga_id, ("consent", "waiting"))
+        assert world.api.rows("SELECT next_run_at = 'infinity' FROM baton.saga") == [(True,)]
+        found = await world.api.sagas.ListSagas(ListSagasRequest(input_path="true", definition="long"), timeout=10)
+    assert [saga.saga_id for saga in found.sagas] == [saga_id]

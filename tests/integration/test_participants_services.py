@@ -286,3 +286,34 @@ async def test_a_status_method_answers_the_step_by_its_key_and_people_by_the_ord
     unknown = await shop.call(status, question, action("s2"))
     assert unknown.name == "NOT_FOUND"
     assert refused.message in unknown.message
+
+
+async def test_after_a_question_only_a_later_attempt_may_act(shop: Shop) -> None:
+    charge = payment_pb2.ChargeRequest(order_id="asked", amount="5.00")
+    poor = payment_pb2.ChargeRequest(order_id="fail-payment-asked", amount="5.00")
+    question = payment_pb2.GetChargeRequest(order_id="asked")
+    for request, heard in ((charge, "OK"), (poor, "FAILED_PRECONDITION")):
+        saga = f"asked-{heard}"
+        assert (await shop.call(f"{PAYMENT}/GetCharge", question, action(saga, attempt=2))).name == "NOT_FOUND"
+        assert (await shop.call(f"{PAYMENT}/GetCharge", question, action(saga, attempt=4))).name == "NOT_FOUND"
+        for late in (1, 3, 4):
+            answer = await shop.call(f"{PAYMENT}/Charge", request, action(saga, attempt=late))
+            assert answer.message.startswith("TOMBSTONE"), late
+        first = await shop.call(f"{PAYMENT}/Charge", request, action(saga, attempt=5))
+        assert (first.name, "TOMBSTONE" in first.message) == (heard, False)
+        # It has the key now: whatever else comes gets its answer.
+        for other in (1, 6):
+            assert await shop.call(f"{PAYMENT}/Charge", request, action(saga, attempt=other)) == first
+
+
+async def test_a_compensation_after_a_question_keeps_every_attempt_out(shop: Shop) -> None:
+    question = payment_pb2.GetChargeRequest(order_id="over")
+    assert (await shop.call(f"{PAYMENT}/GetCharge", question, action("over", attempt=2))).name == "NOT_FOUND"
+    refund = payment_pb2.RefundRequest(order_id="over")
+    assert (await shop.call(f"{PAYMENT}/Refund", refund, compensation("over"))).code == 0
+    charge = payment_pb2.ChargeRequest(order_id="over", amount="5.00")
+    late = await shop.call(f"{PAYMENT}/Charge", charge, action("over", attempt=3))
+    assert late.message.startswith("TOMBSTONE")
+    # Asked once more, it stays so.
+    assert (await shop.call(f"{PAYMENT}/GetCharge", question, action("over", attempt=4))).name == "NOT_FOUND"
+    assert (await shop.call(f"{PAYMENT}/Charge", charge, action("over", attempt=5))).message.startswith("TOMBSTONE")

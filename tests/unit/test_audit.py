@@ -24,6 +24,7 @@ from orchestrator.audit.evidence import (
     Tombstone,
 )
 from orchestrator.audit.judge import Verdict, judge
+from orchestrator.audit.ledgers import shape
 
 START = datetime(2024, 6, 3, 8, 0, tzinfo=UTC)
 DONE, UNDONE, RETURNED, PARKED = "saga-done", "saga-undone", "saga-returned", "saga-parked"
@@ -151,6 +152,48 @@ def test_i1_a_step_that_nothing_undoes_may_remain() -> None:
     evidence = without(sound(), "reserve", "compensation", UNDONE)
     shapes = {**evidence.definitions, ("order", 1): (StepShape("reserve", False), StepShape("charge", True))}
     assert judge(replace(evidence, definitions=shapes), CIRCUMSTANCES).finding("I1").holds
+
+
+def with_shape(evidence: Evidence, *steps: StepShape) -> Evidence:
+    return replace(evidence, definitions={**evidence.definitions, ("order", 1): steps})
+
+
+def test_i1_a_step_that_calls_nobody_has_no_effect() -> None:
+    steps = (StepShape("reserve", True), StepShape("consent", False, calls=False), StepShape("charge", True))
+    assert judge(with_shape(sound(), *steps), CIRCUMSTANCES).finding("I1").holds
+    struck = with_effects(sound(), effect(DONE, "consent", "action", 9, 150, "charge", amount="0"))
+    assert judge(with_shape(struck, *steps), CIRCUMSTANCES).finding("I1").sagas == (DONE,)
+
+
+@pytest.mark.parametrize("status", ["skipped", "forced"])
+def test_i1_a_step_that_was_passed_over_by_hand_or_by_its_condition_may_have_no_effect(status: str) -> None:
+    lacking = without(sound(), "charge", "action", DONE)
+    assert judge(with_rows(lacking, row(DONE, 5, "charge", status, 9, 130)), CIRCUMSTANCES).finding("I1").holds
+    twice = effect(DONE, "charge", "action", 9, 126, "charge", amount="30.00")
+    passed = with_rows(with_effects(sound(), twice), row(DONE, 5, "charge", status, 9, 130))
+    assert judge(passed, CIRCUMSTANCES).finding("I1").sagas == (DONE,)
+
+
+def test_i1_a_compensation_that_was_done_by_hand_may_have_no_effect() -> None:
+    lacking = without(sound(), "reserve", "compensation", UNDONE)
+    resolved = with_rows(lacking, row(UNDONE, 6, "reserve", "resolved", 9, 150))
+    assert judge(resolved, CIRCUMSTANCES).finding("I1").holds
+
+
+def test_the_shape_of_a_definition_is_read_as_replicas_read_it() -> None:
+    text = """
+        steps:
+          - {name: ask, approval: {question: Really?, roles: [sales]}}
+          - {name: ship, action: {method: a.B/C}}
+          - {name: pay, action: {method: a.B/D}, compensation: {method: a.B/E}}
+          - {name: log, action: {method: a.B/F}, compensation: none}
+    """
+    assert shape(text) == (
+        StepShape("ask", False, calls=False),
+        StepShape("ship", False),
+        StepShape("pay", True),
+        StepShape("log", False),
+    )
 
 
 def test_i1_effects_of_a_saga_or_a_step_that_nobody_knows() -> None:

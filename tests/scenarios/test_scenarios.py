@@ -1,0 +1,73 @@
+"""The stories of this folder, executed on one real cluster that they share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from orchestrator.cli.client import Client
+from orchestrator.embedded.cluster import Cluster
+from tests.cluster.house import WITHIN_S, House
+
+from .clerk import Clerk, clerk_at_work
+from .story import Sentence, Story, stories
+from .world import AUDIT, KILL, World
+
+STORIES = stories()
+
+Stage = tuple[House, Clerk]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """Three replicas, of which one that was killed comes back, one etcd member, Postgres, the shop and a clerk."""
+    up: asyncio.Future[Stage] = asyncio.get_running_loop().create_future()
+    over = asyncio.Event()
+
+    async def live() -> None:
+        folder = tmp_path_factory.mktemp("scenarios")
+        async with (
+            Cluster(
+                folder, etcd_members=1, definitions_dir=None, restart_replicas=True, unsafe_no_fsync=True
+            ) as cluster,
+            Client(cluster.api_endpoints, deadline_s=WITHIN_S, attempt_max_s=10.0) as client,
+            clerk_at_work(cluster.shop_dsn, cluster.api_endpoints) as clerk,
+        ):
+            up.set_result((House(cluster, client), clerk))
+            await over.wait()
+
+    # A fixture is set up and torn down in two tasks; a cluster belongs to one.
+    life = asyncio.create_task(live())
+    begun: set[asyncio.Future[Any]] = {life, up}
+    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+    if life.done():
+        await life
+    yield up.result()
+    over.set()
+    await life
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.path.stem)
+async def test_a_story_goes_as_it_is_told(
+    story: Story, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    world = World(*stage)
+    try:
+        for part in story.parts:
+            await world.play(part)
+    finally:
+        await world.tidy_up()
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.path.stem)
+def test_in_every_story_the_leader_is_killed_and_it_ends_with_the_audit(story: Story) -> None:
+    sentences = [part.text for part in story.parts if isinstance(part, Sentence)]
+    assert KILL in sentences
+    assert story.parts[-1] == Sentence(story.parts[-1].line, AUDIT)
