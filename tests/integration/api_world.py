@@ -41,6 +41,7 @@ from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
+from orchestrator.sagalog.start_holds import PostgresStartHolds
 from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import inventory_pb2, payment_pb2
 
@@ -272,6 +273,7 @@ async def serving(
         certificates,
         events,
         streams,
+        PostgresStartHolds(pool, 0),
         lambda: door.admit(),
     )
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
