@@ -33,6 +33,14 @@ class Overloaded(Retryable):
         self.retry_after_s = retry_after_s
 
 
+class StartsHeld(BatonError):
+    """New starts of the definition are held on every replica; ask again in `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Fenced(BatonError):
     """A later epoch holds the fence. The replica must stop leading at once and write nothing more."""
 

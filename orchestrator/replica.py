@@ -37,6 +37,7 @@ from orchestrator.events.streams import EventStreams
 from orchestrator.failpoints.armed import arm_all
 from orchestrator.keeping.archive import Archive
 from orchestrator.keeping.forgetting import Forgetting
+from orchestrator.keeping.holding import Holding
 from orchestrator.keeping.port import NobodyKeeps
 from orchestrator.keeping.retention import Retention, RetentionSettings
 from orchestrator.keeping.upkeep import Upkeep
@@ -44,6 +45,7 @@ from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
 from orchestrator.pressure.backpressure import Backpressure
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Saga
 from orchestrator.sagalog import search
@@ -57,6 +59,7 @@ from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
+from orchestrator.sagalog.start_holds import PostgresStartHolds
 from orchestrator.sagalog.term import boottime_s
 from orchestrator.sagalog.upkeep import PostgresUpkeepLog
 from orchestrator.security.assemble import Security, links_in_clear
@@ -103,8 +106,12 @@ class Replica:
         )
         self._reader = Reader(self._pool, settings.shard, self._searches)
         self._definitions = PostgresDefinitions(self._pool)
+        self._start_holds = PostgresStartHolds(self._pool, settings.shard)
         self._audit_log = AuditLog(self._pool, settings.replica)
-        self._registry = Registry(self._definitions, partial(describe, dialer=security.participants))
+        certificates = PostgresCertificates(self._pool)
+        self._registry = Registry(
+            self._definitions, partial(describe, dialer=security.participants), certificates.certificates
+        )
         self._saga_log = PostgresSagaLog(slices.log_settings(settings), metrics)
         self._participants = GrpcParticipants(
             self._registry.codec, slices.call_settings(settings), metrics, security.participants
@@ -137,9 +144,10 @@ class Replica:
             self._definitions,
             self._leadership,
             self._watcher,
-            PostgresCertificates(self._pool),
+            certificates,
             self._events,
             self._streams,
+            self._start_holds,
             self._backpressure.admit,
         )
         self._api = ApiServer(
@@ -160,11 +168,12 @@ class Replica:
         )
 
     def _upkeep(self) -> Upkeep:
-        """What this replica does beside driving sagas while it leads; all but the tally only where sagas may go."""
+        """What this replica does beside driving sagas while it leads; some of it only where sagas may go."""
         settings, metrics = self._settings, self._metrics
         upkeep_log = PostgresUpkeepLog(slices.upkeep_log_settings(settings), self._pool)
+        holding = Holding(upkeep_log, self._definitions.list_definitions, self._definition)
         if not settings.retention_after_s:
-            return Upkeep(upkeep_log, None, None, settings.retention_interval_s, metrics)
+            return Upkeep(upkeep_log, None, None, settings.retention_interval_s, metrics, holding)
         archive = None
         if settings.retention_mode == "archive" and settings.retention_dir is not None:
             archive = Archive(settings.retention_dir, f"{settings.cluster}-{settings.shard}-{settings.replica}")
@@ -172,7 +181,10 @@ class Replica:
         retention = Retention(bounds, upkeep_log, archive, NobodyKeeps(), metrics)
         services, margin_s = self._registry.services, settings.retention_margin_s
         forgetting = Forgetting(upkeep_log, self._participants, services, settings.shard, margin_s, metrics)
-        return Upkeep(upkeep_log, retention, forgetting, settings.retention_interval_s, metrics)
+        return Upkeep(upkeep_log, retention, forgetting, settings.retention_interval_s, metrics, holding)
+
+    async def _definition(self, name: str, version: int) -> Definition:
+        return (await self._registry.get(name, version)).definition
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; refuse what is new then, hand leadership over, finish what is old, and return.
@@ -299,6 +311,8 @@ class Replica:
     async def _count(self) -> Counts:
         for state, started_at in (await self._reader.oldest()).items():
             self._metrics.oldest_saga.labels(state).set(started_at)
+        held = {hold.definition for hold in await self._start_holds.start_holds()}
+        self._metrics.starts_are_held(held)
         return await self._reader.counts()
 
     async def _ping(self) -> None:

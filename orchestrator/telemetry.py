@@ -131,6 +131,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.starts_held = Gauge(
+            "baton_starts_held",
+            "1 while new starts of a definition are held because too many of its latest sagas were undone.",
+            ["definition"],
+            registry=registry,
+        )
+
         # Participants.
         self.calls = Counter(
             "baton_calls", "Calls to a participant by gRPC status.", ["participant", "code"], registry=registry

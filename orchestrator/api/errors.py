@@ -29,6 +29,7 @@ from orchestrator.errors import (
     Overloaded,
     Rejected,
     Retryable,
+    StartsHeld,
     Unauthenticated,
     WrongState,
 )
@@ -74,6 +75,7 @@ _KINDS: tuple[tuple[type[BatonError], grpc.StatusCode, str], ...] = (
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE"),
     (CursorExpired, grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED"),
     (Overloaded, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    (StartsHeld, grpc.StatusCode.RESOURCE_EXHAUSTED, "STARTS_HELD"),
     (LogUnavailable, grpc.StatusCode.UNAVAILABLE, "LOG_UNAVAILABLE"),
     (NoLeader, grpc.StatusCode.UNAVAILABLE, "NO_LEADER"),
     (Retryable, grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
@@ -95,7 +97,7 @@ def status(error: BatonError) -> status_pb2.Status:
     violations: tuple[FieldViolation, ...] = getattr(error, "violations", ())
     if violations:
         details.append(_packed(_bad_request(violations)))
-    if isinstance(error, Retryable):
+    if isinstance(error, Retryable | StartsHeld):
         delay = Duration()
         delay.FromMilliseconds(_pushback_ms(error) or _RETRY_DELAY_MS)
         details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
@@ -166,7 +168,7 @@ async def _abort(context: Context, error: BatonError) -> NoReturn:
 
 def _pushback_ms(error: BatonError) -> int | None:
     """When the caller is asked to come again, in milliseconds, where the error says that."""
-    after_s = error.retry_after_s if isinstance(error, Overloaded) else None
+    after_s = error.retry_after_s if isinstance(error, Overloaded | StartsHeld) else None
     return None if after_s is None else round(after_s * 1000)
 
 

@@ -22,10 +22,12 @@ from orchestrator.api.definition_service import DefinitionService
 from orchestrator.api.doorway import Doorway
 from orchestrator.api.event_service import EventService
 from orchestrator.api.guard import Guard
+from orchestrator.api.hold_service import HoldService
 from orchestrator.api.operation_service import OperationService
 from orchestrator.api.port import Audits, Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
 from orchestrator.api.signalling import SignalBox, Signalling
+from orchestrator.api.start_holds import Gate, StartHolds
 from orchestrator.api.starts import Starts
 from orchestrator.api.step_service import StepService
 from orchestrator.api.version_service import VersionService
@@ -41,6 +43,7 @@ from orchestrator.pb.baton.v1 import (
     cluster_pb2_grpc,
     counting_pb2_grpc,
     events_pb2_grpc,
+    holds_pb2_grpc,
     operations_pb2_grpc,
     saga_pb2_grpc,
     steps_pb2_grpc,
@@ -61,6 +64,7 @@ _SERVICES = (
     "baton.v1.BulkService",
     "baton.v1.EventService",
     "baton.v1.AuditService",
+    "baton.v1.HoldService",
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -113,6 +117,7 @@ class ApiParts:
     certificates: Certificates
     events: EventLog
     streams: EventStreams
+    start_holds: StartHolds
     admit: Callable[[], None] = lambda: None
 
 
@@ -134,7 +139,13 @@ class ApiServer:
         interceptors = (self._doorway, Guard(security.doors.gate, security.audits.record))
         self._server = grpc.aio.server(interceptors=interceptors, options=options, maximum_concurrent_rpcs=CALLS_MAX)
         starts = Starts(
-            parts.registry, parts.intake, settings.input_bytes_max, parts.definitions, parts.reader, parts.admit
+            parts.registry,
+            parts.intake,
+            settings.input_bytes_max,
+            parts.definitions,
+            parts.reader,
+            parts.admit,
+            Gate(parts.start_holds),
         )
         signalling = Signalling(parts.signal_box, parts.reader, parts.registry)
         veils = Veils(parts.registry)
@@ -157,6 +168,8 @@ class ApiServer:
         events = EventService(parts.events, parts.streams, settings.cluster)
         events_pb2_grpc.add_EventServiceServicer_to_server(events, self._server)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(security.audits), self._server)
+        holds = HoldService(parts.start_holds, parts.definitions)
+        holds_pb2_grpc.add_HoldServiceServicer_to_server(holds, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False

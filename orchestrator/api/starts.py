@@ -16,8 +16,9 @@ from orchestrator.api.errors import UnknownName
 from orchestrator.api.inputs import LARGE_BYTES, saga_input
 from orchestrator.api.port import Definitions, Intake, Registry, SagaReader
 from orchestrator.api.retirements import NEWEST_FRESH_S, Retirements
+from orchestrator.api.start_holds import Gate
 from orchestrator.driving.registry import Compiled
-from orchestrator.errors import BatonError, NotFound, Overloaded, Rejected, WrongState
+from orchestrator.errors import BatonError, NotFound, Overloaded, Rejected, StartsHeld, WrongState
 from orchestrator.saga.model import Json
 from orchestrator.sagalog.records import NewSaga, Started, request_hash
 
@@ -48,6 +49,7 @@ class Starts:
         definitions: Definitions | None = None,
         reader: SagaReader | None = None,
         admit: Callable[[], None] = lambda: None,
+        gate: Gate | None = None,
     ) -> None:
         """`admit` raises Overloaded while no new sagas are taken; ask it before a call's starts are looked at."""
         self.admit = admit
@@ -56,18 +58,19 @@ class Starts:
         self._retirements = Retirements(definitions) if definitions is not None else None
         self._intake = intake
         self._reader = reader
+        self._gate = gate
         self._input_bytes_max = input_bytes_max
         self._large_bytes = 0
 
     async def submit(self, asked: AskedStart) -> tuple[NewSaga, asyncio.Future[Started]]:
         """Check a start and queue it; the future is the intake's.
 
-        Raises Rejected and UnknownName, naming the fields, WrongState when the definition is retired, Overloaded, and
-        LogUnavailable.
+        Raises Rejected and UnknownName, naming the fields, WrongState when the definition is retired, StartsHeld when
+        its new starts are held, Overloaded, and LogUnavailable.
         """
         try:
             new = await self._checked(asked)
-        except (Rejected, NotFound, WrongState):
+        except (Rejected, NotFound, WrongState, StartsHeld):
             # What would be refused now may have been accepted once, under an older version: a start that comes again
             # gets the answer that it got then, for as long as its saga is kept.
             if (earlier := await self._earlier(asked)) is None:
@@ -108,6 +111,8 @@ class Starts:
         compiled = await self._compiled(name, version)
         if self._retirements is not None:
             await self._retirements.check(name, compiled.definition.version, asked.request_id)
+        if self._gate is not None:
+            await self._gate.check(name)
         if len(asked.input_json) <= LARGE_BYTES:
             complaints = compiled.check_input(value, asked.labels)
         else:

@@ -24,6 +24,9 @@ _RETRIED = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
 )
 
+# The reasons of a refusal on every replica that lasts for minutes, whatever its code: a person has to look into it.
+_HELD = frozenset({"STARTS_HELD"})
+
 _OPTIONS: Sequence[tuple[str, int]] = (
     # A replica that was killed is back in a moment: do not wait a second, then two, before the next connection.
     ("grpc.initial_reconnect_backoff_ms", 50),
@@ -148,4 +151,6 @@ class Calls:
 def retried(error: grpc.aio.AioRpcError) -> bool:
     """Whether the call may succeed when it is repeated as it is."""
     # gRPC itself refuses a message that is too large by the code that also means "busy".
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and refused(error).reason in _HELD:
+        return False
     return error.code() in _RETRIED and "larger than max" not in (error.details() or "")

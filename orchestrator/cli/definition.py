@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import definition_check, definition_versions, output
+from orchestrator.cli import definition_check, definition_versions, holds, output
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, REFUSED, AsJson, Endpoints, call
 from orchestrator.cli.errors import CallRefused
@@ -24,6 +24,8 @@ app.command()(definition_check.schema)
 app.command()(definition_versions.diff)
 app.command()(definition_versions.retire)
 app.command()(definition_versions.reinstate)
+app.command()(holds.release)
+app.command()(holds.held)
 
 
 @app.command()

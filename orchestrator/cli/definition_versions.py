@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
 from orchestrator.cli import output
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
+from orchestrator.cli.holds import user
 
 _TIMEOUT_S = 30.0
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -46,7 +46,7 @@ def retire(
     as_json: AsJson = False,
 ) -> None:
     """Refuse new sagas of a definition, or of one version, from now on; sagas that have begun go on."""
-    who = by or _user()
+    who = by or user()
     answer = call(endpoint, _TIMEOUT_S, lambda client: client.retire_definition(name, version, reason, who))
     found = answer.retirement
     if as_json:
@@ -81,10 +81,3 @@ def reinstate(
 
 def _which(name: str, version: int) -> str:
     return f"{name} version {version}" if version else name
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

@@ -10,12 +10,14 @@ import structlog
 
 from orchestrator.errors import Fenced, Retryable
 from orchestrator.keeping.forgetting import Forgetting
+from orchestrator.keeping.holding import Holding
 from orchestrator.keeping.retention import Retention
 from orchestrator.sagalog.port import TermLog
 from orchestrator.sagalog.upkeep_port import UpkeepLog
 from orchestrator.telemetry import Metrics
 
 _FOLD_INTERVAL_S = 1.0
+_HOLD_INTERVAL_S = 0.5
 
 log = structlog.get_logger()
 
@@ -39,10 +41,13 @@ class Upkeep:
         forgetting: Forgetting | None,
         interval_s: float,
         metrics: Metrics,
+        holding: Holding | None = None,
     ) -> None:
         self._log = upkeep_log
         self._metrics = metrics
         self._duties = [Duty("fold_tally", _FOLD_INTERVAL_S, self._fold)]
+        if holding is not None:
+            self._duties.append(Duty("hold_starts", _HOLD_INTERVAL_S, holding.look))
         if retention is not None:
             self._duties.append(Duty("retention", interval_s, retention.sweep))
         if forgetting is not None:

@@ -100,6 +100,17 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class StartHold:
+    """New starts of a definition are held: `turned_back` of its last `of_last` sagas were compensated or parked."""
+
+    definition: str
+    since: datetime
+    until: datetime
+    of_last: int
+    turned_back: int
+
+
+@dataclass(frozen=True, slots=True)
 class SagaFilter:
     """Which sagas to list: all that match every filter that is set.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ import psycopg
 
 from orchestrator.errors import Fenced, LogUnavailable
 from orchestrator.failpoints import effects
+from orchestrator.saga.definition import HoldStarts
 from orchestrator.saga.model import Epoch, SagaId
 from orchestrator.sagalog.connection import connect, execute
 from orchestrator.sagalog.pool import Pool
@@ -24,7 +26,7 @@ from orchestrator.sagalog.postgres import writer_application, writer_set_up
 from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.records import SagaRecord, TransitionRecord, saga_record, transition_record
 from orchestrator.sagalog.term import scope
-from orchestrator.sagalog.upkeep_port import FinishedPage, FinishedSaga
+from orchestrator.sagalog.upkeep_port import FinishedPage, FinishedSaga, LatelyEnded
 
 _SQL = load("upkeep.sql")
 
@@ -103,6 +105,26 @@ class PostgresUpkeepLog:
         await self._write("raise_watermark", epoch, {"margin_s": margin_s})
         rows = await self._pool.fetch(_SQL["watermark"], {"shard": self._settings.shard})
         return SagaId(rows[0][0] if rows else _NO_ID)
+
+    async def lately_ended(self, definition: str, rows: int) -> LatelyEnded:
+        """See `HoldLog.lately_ended`."""
+        parameters = {"shard": self._settings.shard, "definition": definition, "rows": rows}
+        let_through_at, held, states = (await self._pool.fetch(_SQL["lately_ended"], parameters))[0]
+        return LatelyEnded(let_through_at, held, tuple(states))
+
+    async def hold_starts(
+        self, definition: str, policy: HoldStarts, ended: LatelyEnded, turned_back: int, epoch: Epoch
+    ) -> datetime | None:
+        """See `HoldLog.hold_starts`."""
+        parameters = {
+            "definition": definition,
+            "for_s": policy.for_s,
+            "of_last": policy.of_last,
+            "turned_back": turned_back,
+            "let_through_at": ended.let_through_at,
+        }
+        until: datetime | None = await self._write("hold_starts", epoch, parameters)
+        return until
 
     async def close(self) -> None:
         """Drop the connection that writes."""

@@ -120,3 +120,42 @@ SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM raised);
 
 -- name: watermark
 SELECT before_id FROM baton.watermark WHERE shard = %(shard)s;
+
+-- name: lately_ended
+-- How the latest sagas of a definition ended, the last one first, of those that ended since its starts were let through
+-- again; and whether they are held now.
+SELECT coalesce(h.released_at, h.until), coalesce(h.released_at IS NULL AND h.until > clock_timestamp(), false),
+    ARRAY(
+        SELECT s.state
+        FROM baton.saga AS s
+        WHERE s.definition = %(definition)s
+            AND s.shard = %(shard)s
+            AND s.finished_at > coalesce(h.released_at, h.until, '-infinity')
+        ORDER BY s.finished_at DESC
+        LIMIT %(rows)s
+    )
+FROM (VALUES (1)) AS always (one)
+LEFT JOIN baton.start_hold AS h ON h.shard = %(shard)s AND h.definition = %(definition)s;
+
+-- name: hold_starts
+-- Only by what was read: when an operator has let starts through meanwhile, the sagas from before do not count.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), held AS (
+    INSERT INTO baton.start_hold AS h (shard, definition, since, until, of_last, turned_back, epoch)
+    SELECT shard, %(definition)s, clock_timestamp(), clock_timestamp() + make_interval(secs => %(for_s)s),
+        %(of_last)s, %(turned_back)s, %(epoch)s
+    FROM fence
+    ON CONFLICT (shard, definition) DO UPDATE
+        SET since = excluded.since,
+            until = excluded.until,
+            of_last = excluded.of_last,
+            turned_back = excluded.turned_back,
+            epoch = excluded.epoch,
+            released_at = NULL,
+            released_by = NULL,
+            reason = NULL
+        WHERE coalesce(h.released_at, h.until) = %(let_through_at)s::timestamptz
+    RETURNING until
+)
+SELECT (SELECT count(*) FROM fence), (SELECT until FROM held);

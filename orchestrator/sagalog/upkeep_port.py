@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
+from orchestrator.saga.definition import HoldStarts
 from orchestrator.saga.model import Epoch, SagaId
 from orchestrator.sagalog.records import SagaRecord, TransitionRecord
 
@@ -28,6 +30,32 @@ class FinishedPage:
 
     over: tuple[FinishedSaga, ...]
     last: SagaId | None
+
+
+@dataclass(frozen=True, slots=True)
+class LatelyEnded:
+    """How the latest sagas of a definition ended, the last one first, since its starts were let through again.
+
+    `held` says that its starts are held now.
+    """
+
+    let_through_at: datetime | None
+    held: bool
+    states: tuple[str, ...]
+
+
+class HoldLog(Protocol):
+    """The saga log as whoever holds starts sees it. Both methods raise LogUnavailable; what writes raises Fenced."""
+
+    async def lately_ended(self, definition: str, rows: int) -> LatelyEnded:
+        """At most `rows` sagas of the definition."""
+        ...
+
+    async def hold_starts(
+        self, definition: str, policy: HoldStarts, ended: LatelyEnded, turned_back: int, epoch: Epoch
+    ) -> datetime | None:
+        """Hold new starts of the definition; until when. None when somebody has let them through since `ended`."""
+        ...
 
 
 class UpkeepLog(Protocol):

@@ -102,6 +102,8 @@ METHODS: Mapping[str, Rule] = MappingProxyType(
         "/baton.v1.OperationService/ForceStep": _ORDER,
         "/baton.v1.OperationService/ListParked": Rule(Role.READER, Scope.DEFINITION),
         "/baton.v1.OperationService/PlanCancel": Rule(Role.READER, Scope.DEFINITION),
+        "/baton.v1.HoldService/ListStartHolds": Rule(Role.READER, Scope.DEFINITION),
+        "/baton.v1.HoldService/ReleaseStarts": _ORDER,
         "/baton.v1.EventService/StreamEvents": Rule(Role.READER),
         "/baton.v1.EventService/ListConsumers": Rule(Role.READER),
         "/baton.v1.EventService/CommitPosition": Rule(Role.READER),

@@ -41,6 +41,7 @@ from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
+from orchestrator.sagalog.start_holds import PostgresStartHolds
 from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import inventory_pb2, payment_pb2
 
@@ -253,12 +254,12 @@ async def serving(
     wakes: list[None] = []
     pool = Pool(dsn, "baton-reads-0-r1", 8, timeout_s, metrics)
     reader, definitions = Reader(pool, 0), PostgresDefinitions(pool)
-    registry = Registry(definitions, describe)
+    certificates = PostgresCertificates(pool)
+    registry = Registry(definitions, describe, certificates.certificates)
     intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
     watcher = Watcher(reader)
     leadership = leadership or Leadership()
     door = Door()
-    certificates = PostgresCertificates(pool)
     events = PostgresEvents(pool, 0, Veils(registry).event)
     streams = EventStreams(events, metrics)
     parts = ApiParts(
@@ -272,6 +273,7 @@ async def serving(
         certificates,
         events,
         streams,
+        PostgresStartHolds(pool, 0),
         lambda: door.admit(),
     )
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)
