@@ -91,8 +91,6 @@ class Replica:
         self._security = security = Security(settings, lambda reason: metrics.calls_refused.labels(reason).inc())
         metrics.certificate_ends_s.set_function(security.doors.expires_at_s)
         self._migrated = asyncio.Event()
-        # The definitions whose new starts can be held, as far as this replica has seen them.
-        self._holdable: set[str] = set()
         self._stopping = asyncio.Event()
 
         self._pool = Pool(
@@ -110,7 +108,9 @@ class Replica:
         self._definitions = PostgresDefinitions(self._pool)
         self._start_holds = PostgresStartHolds(self._pool, settings.shard)
         self._audit_log = AuditLog(self._pool, settings.replica)
-        self._registry = Registry(self._definitions, partial(describe, dialer=security.participants))
+        certificates = PostgresCertificates(self._pool)
+        ask = partial(describe, dialer=security.participants)
+        self._registry = Registry(self._definitions, ask, certificates.certificates)
         self._saga_log = PostgresSagaLog(slices.log_settings(settings), metrics)
         self._participants = GrpcParticipants(
             self._registry.codec, slices.call_settings(settings), metrics, security.participants
@@ -143,7 +143,7 @@ class Replica:
             self._definitions,
             self._leadership,
             self._watcher,
-            PostgresCertificates(self._pool),
+            certificates,
             self._events,
             self._streams,
             self._start_holds,
@@ -291,8 +291,7 @@ class Replica:
                     if (listed.name, listed.version) not in seen:
                         seen.add((listed.name, listed.version))
                         self._metrics.definition_known(listed.name)
-                        if (await self._definition(listed.name, listed.version)).hold_starts is not None:
-                            self._holdable.add(listed.name)
+                        await self._registry.get(listed.name, listed.version)
                 fence = await self._reader.fence()
                 if fence is not None:
                     self._metrics.epoch.set(fence.epoch)
@@ -312,9 +311,7 @@ class Replica:
         for state, started_at in (await self._reader.oldest()).items():
             self._metrics.oldest_saga.labels(state).set(started_at)
         held = {hold.definition for hold in await self._start_holds.start_holds()}
-        for definition in self._holdable | held:
-            self._metrics.starts_held.labels(definition).set(definition in held)
-        self._holdable |= held
+        self._metrics.starts_are_held(held)
         return await self._reader.counts()
 
     async def _ping(self) -> None:

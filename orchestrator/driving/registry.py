@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
+from orchestrator.certify.certificate import Certificate
+from orchestrator.certify.demand import uncertified
 from orchestrator.driving import trial
 from orchestrator.driving.codec import Descriptors, MethodCodec
 from orchestrator.driving.fitting import unfit, unknown_results
@@ -22,6 +24,9 @@ from orchestrator.sagalog.port import DefinitionStore, StoredDefinition
 DESCRIBE_TIMEOUT_S = 5.0
 # So many definitions, children of children among them, are looked at for a circle.
 CHILDREN_MAX = 200
+
+# Lists the newest certificate of each method pair of every participant.
+ListCertificates = Callable[[], Awaitable[Sequence[Certificate]]]
 
 # Asks the participant at an address for the descriptors of these services.
 Describe = Callable[[str, Collection[str], float], Awaitable[FileDescriptorSet]]
@@ -42,7 +47,11 @@ class Compiled:
 class Registry:
     """Compiled definitions by name and version. A version never changes, so what is compiled stays."""
 
-    def __init__(self, store: DefinitionStore, describe: Describe) -> None:
+    def __init__(
+        self, store: DefinitionStore, describe: Describe, certificates: ListCertificates | None = None
+    ) -> None:
+        """Without `certificates` nobody asks whether participants are certified as a definition demands it."""
+        self._certificates = certificates
         self._store = store
         self._describe = describe
         self._compiled: dict[tuple[str, int], Compiled] = {}
@@ -95,9 +104,17 @@ class Registry:
             if not descriptor_set:
                 descriptor_set = await self._ask_participants(definition)
             fitting_codecs(definition, descriptor_set)
+            await self._check_certificates(definition, descriptor_set)
         except Rejected as error:
             raise Rejected("the definition is not valid", locate(yaml, error.violations)) from None
         return definition, descriptor_set
+
+    async def _check_certificates(self, definition: Definition, descriptor_set: bytes) -> None:
+        """Raises Rejected when the definition demands certified participants, and one is not."""
+        if not definition.certified or self._certificates is None:
+            return
+        if violations := uncertified(definition, descriptor_set, await self._certificates()):
+            raise Rejected("the definition is not valid", tuple(violations))
 
     async def _check_children(self, definition: Definition) -> None:
         """Raises Rejected when a definition that is run as a child is unknown, or would run this one again."""

@@ -254,12 +254,12 @@ async def serving(
     wakes: list[None] = []
     pool = Pool(dsn, "baton-reads-0-r1", 8, timeout_s, metrics)
     reader, definitions = Reader(pool, 0), PostgresDefinitions(pool)
-    registry = Registry(definitions, describe)
+    certificates = PostgresCertificates(pool)
+    registry = Registry(definitions, describe, certificates.certificates)
     intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
     watcher = Watcher(reader)
     leadership = leadership or Leadership()
     door = Door()
-    certificates = PostgresCertificates(pool)
     events = PostgresEvents(pool, 0, Veils(registry).event)
     streams = EventStreams(events, metrics)
     parts = ApiParts(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.saga.definition import HoldStarts
 from orchestrator.saga.holding import starts_held, turned_back
+from orchestrator.telemetry import Metrics
 
 C, U, F = "COMPLETED", "COMPENSATED", "FAILED"
 
@@ -44,3 +45,19 @@ def test_another_good_end_never_holds_and_another_bad_one_never_releases(
     before, after = starts_held(policy, ended), starts_held(policy, [state, *ended])
     assert after <= before if state == C else after >= before or turned_back(ended[: of_last - 1]) < turned_back(ended)
     assert not starts_held(policy, [C] * 100)
+
+
+def test_the_metric_knows_every_definition_and_says_1_while_its_starts_are_held() -> None:
+    metrics = Metrics("test", "r1")
+    metrics.definition_known("order")
+
+    def shown() -> dict[str, float]:
+        samples = next(iter(metrics.starts_held.collect())).samples
+        return {sample.labels["definition"]: sample.value for sample in samples}
+
+    metrics.starts_are_held(())
+    assert shown() == {"order": 0}
+    metrics.starts_are_held({"order", "refund"})
+    assert shown() == {"order": 1, "refund": 1}
+    metrics.starts_are_held({"refund"})
+    assert shown() == {"order": 0, "refund": 1}
