@@ -109,9 +109,8 @@ class Replica:
         self._start_holds = PostgresStartHolds(self._pool, settings.shard)
         self._audit_log = AuditLog(self._pool, settings.replica)
         certificates = PostgresCertificates(self._pool)
-        self._registry = Registry(
-            self._definitions, partial(describe, dialer=security.participants), certificates.certificates
-        )
+        ask = partial(describe, dialer=security.participants)
+        self._registry = Registry(self._definitions, ask, certificates.certificates)
         self._saga_log = PostgresSagaLog(slices.log_settings(settings), metrics)
         self._participants = GrpcParticipants(
             self._registry.codec, slices.call_settings(settings), metrics, security.participants

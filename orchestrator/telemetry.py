@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -31,6 +31,7 @@ class Metrics:
 
     def __init__(self, cluster: str, replica: str) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        self._definitions: set[str] = set()
         registry = self.registry
         self.info = Gauge(
             "baton_replica_info", "Always 1; says which replica this is.", ["cluster", "replica"], registry=registry
@@ -233,9 +234,16 @@ class Metrics:
         # Memory, open files and CPU time, under the names that every Prometheus client gives them.
         ProcessCollector(registry=registry)
 
+    def starts_are_held(self, held: Collection[str]) -> None:
+        """New starts of these definitions are held, and of no others."""
+        self._definitions.update(held)
+        for definition in self._definitions:
+            self.starts_held.labels(definition).set(definition in held)
+
     def definition_known(self, definition: str) -> None:
         """Let the counters of a definition begin at 0: the first event of a series that is new is seen by no rate."""
         self.sagas_started.labels(definition)
+        self._definitions.add(definition)
         for state in ("COMPLETED", "COMPENSATED", "FAILED"):
             self.sagas_finished.labels(definition, state)
 

@@ -50,7 +50,7 @@ class Registry:
     def __init__(
         self, store: DefinitionStore, describe: Describe, certificates: ListCertificates | None = None
     ) -> None:
-        """Without `certificates` no definition can be applied that demands certified participants."""
+        """Without `certificates` nobody asks whether participants are certified as a definition demands it."""
         self._certificates = certificates
         self._store = store
         self._describe = describe
@@ -111,10 +111,9 @@ class Registry:
 
     async def _check_certificates(self, definition: Definition, descriptor_set: bytes) -> None:
         """Raises Rejected when the definition demands certified participants, and one is not."""
-        if not definition.certified:
+        if not definition.certified or self._certificates is None:
             return
-        known = [] if self._certificates is None else await self._certificates()
-        if violations := uncertified(definition, descriptor_set, known):
+        if violations := uncertified(definition, descriptor_set, await self._certificates()):
             raise Rejected("the definition is not valid", tuple(violations))
 
     async def _check_children(self, definition: Definition) -> None:

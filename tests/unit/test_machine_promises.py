@@ -18,6 +18,15 @@ from .sagas import EPOCH, Says, graph
 
 STEPS_MAX = 5
 
+WORKS: dict[str, Says] = {
+    "call": {},
+    "delay": {"delay": "1s"},
+    "approval": {"approval": {}},
+    "later": {"answer": "later", "heartbeat": "2s", "within": "5s"},
+    "asks": {"on_unknown": "query", "status": {"method": "t.S/Get"}},
+    "compensates": {"on_unknown": "compensate"},
+}
+
 
 @st.composite
 def sagas(draw: st.DrawFn) -> Saga:
@@ -35,17 +44,9 @@ def sagas(draw: st.DrawFn) -> Saga:
             after = draw(st.lists(st.sampled_from(names), unique=True)) if names else []
             says["after"] = after or (names[:1] if behind else [])
         works = ["call", "delay", "later", "asks"] + ([] if behind else ["approval", "compensates"])
-        match draw(st.sampled_from(works)):
-            case "delay":
-                says["delay"] = "1s"
-            case "approval":
-                says["approval"] = {}
-            case "later":
-                says |= {"answer": "later", "heartbeat": "2s", "within": "5s"}
-            case "asks":
-                says |= {"on_unknown": "query", "status": {"method": "t.S/Get"}}
-            case "compensates" if number != pivot:
-                says["on_unknown"] = "compensate"
+        work = draw(st.sampled_from(works))
+        if work != "compensates" or number != pivot:
+            says |= WORKS[work]
         if behind and not says.keys() & {"delay", "approval"}:
             says["compensation"] = None
         elif number != pivot and not says.keys() & {"delay", "approval"} and draw(st.integers(0, 4)) == 0:
