@@ -38,7 +38,7 @@ class ParticipantServicer(Exchange):
         """Where an action stands; see `standing`."""
         fields = {SAGA_ID: request.saga_id, STEP: request.step, KIND: Kind.ACTION.value}
         call = identity_from_fields({**fields, EPOCH: str(request.epoch), SHARD: str(request.shard)})
-        found = await standing(self._offered(), call)
+        found = await standing(self._offered(), call, for_good=True)
         return pb.StatusResponse(
             state=_STATES[found.state],
             code=found.answer.code,

@@ -45,8 +45,10 @@ class Standing:
     answer: Answer = _NOTHING
 
 
-async def standing(barrier: Barrier, call: CallIdentity) -> Standing:
-    """Where the action of `call` stands, and will stand until it is compensated.
+async def standing(barrier: Barrier, call: CallIdentity, *, for_good: bool = False) -> Standing:
+    """Where the action of `call` stands, and will stand until it is compensated, or tried by a later attempt than this.
+
+    With `for_good`, as for a question without an attempt, no later attempt may try it either.
 
     A call of epoch 0 is of nobody who leads, and no epoch is held against it. Raises Refusal: ABORTED while the action
     is under way or for an old epoch, FAILED_PRECONDITION behind the watermark; and psycopg.Error.
@@ -59,7 +61,7 @@ async def standing(barrier: Barrier, call: CallIdentity) -> Standing:
         "step": call.step,
         "epoch": epoch,
         "shard": call.shard,
-        "asked_attempt": call.attempt if call.epoch else None,
+        "asked_attempt": call.attempt if call.epoch and not for_good else None,
     }
     async with barrier.database.connection() as connection:
         await connection.execute(b"BEGIN")

@@ -93,13 +93,14 @@ WITH newer AS (
 ), ahead AS (
     SELECT saga_id FROM watermark WHERE shard = %(shard)s AND saga_id > %(saga_id)s COLLATE "C"
 ), asked_again AS (
-    UPDATE barrier SET asked_attempt = greatest(asked_attempt, %(asked_attempt)s)
+    UPDATE barrier SET asked_attempt =
+        CASE WHEN %(asked_attempt)s::integer IS NOT NULL THEN greatest(asked_attempt, %(asked_attempt)s) END
     WHERE saga_id = %(saga_id)s AND step = %(step)s AND kind = 'action' AND tombstone AND asked_attempt IS NOT NULL
         AND NOT EXISTS (SELECT FROM newer) AND NOT EXISTS (SELECT FROM ahead)
     RETURNING true
 ), buried AS (
     INSERT INTO barrier (saga_id, step, kind, epoch, shard, tombstone, asked_attempt)
-    SELECT %(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true, %(asked_attempt)s
+    SELECT %(saga_id)s, %(step)s, 'action', %(epoch)s, %(shard)s, true, %(asked_attempt)s::integer
     WHERE NOT EXISTS (SELECT FROM newer) AND NOT EXISTS (SELECT FROM ahead)
     ON CONFLICT DO NOTHING
     RETURNING true

@@ -375,3 +375,9 @@ async def test_a_participant_with_a_reporter_tells_by_itself(database: str, tmp_
         assert (await client.call(DO, ASKED, action("s1", answer_token="t1"))).accepted
         await told.until(1)
     assert told.heard == [("t1", "complete", "done")]
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+async def test_what_a_question_without_an_attempt_calls_not_done_stays_so(world: World, epoch: int) -> None:
+    assert (await world.status("never", epoch=epoch)).state == pb.ACTION_STATE_NOT_DONE
+    assert (await world.act("never", attempt=9)).message.startswith("TOMBSTONE")
