@@ -76,7 +76,7 @@ class Stage:
         self.revision += 1
         term_log = await self.store.raise_epoch(Claim(0, "r1", "c1", self.revision, "vacant"))
         assert term_log is not None
-        surroundings = Surroundings(lambda: 0.0, lambda: True, lambda: None, lambda _: None)
+        surroundings = Surroundings(lambda: 0.0, lambda: True, lambda: None, lambda *_: None)
         driver = Driver(0, term_log, self.participants, surroundings, Metrics("test", "r1"))
         async with asyncio.timeout(30):
             return await driver.drive(self.driven)
