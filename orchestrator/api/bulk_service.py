@@ -13,12 +13,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, streamed
 from orchestrator.api.filters import moment, page_of, saga_filter
-from orchestrator.api.orders import CancelOrder, Order, Outcome, Verdict
+from orchestrator.api.orders import CancelOrder, Order, Outcome, RetryOrder, Verdict
 from orchestrator.api.port import SagaReader
-from orchestrator.api.signalling import Signalling
+from orchestrator.api.signalling import Signalling, order
 from orchestrator.errors import LogUnavailable, NotFound, Overloaded, WrongState
 from orchestrator.pb.baton.v1 import bulk_pb2, bulk_pb2_grpc
+from orchestrator.saga.signals import Verb
 from orchestrator.sagalog.records import SagaFilter, SagaRecord
+from orchestrator.security.caller import ANONYMOUS, current
 
 MAX_DEFAULT = 10_000
 
@@ -59,8 +61,18 @@ class BulkService(bulk_pb2_grpc.BulkServiceServicer):
         self, request: bulk_pb2.BulkCancelRequest, context: Context
     ) -> AsyncGenerator[bulk_pb2.BulkReport]:
         """Ask that all sagas of a filter be compensated."""
-        order = CancelOrder(self._reader, checks.reason(request.reason), self._signalling)
-        async for report in carry_out(order, self._reader, request):
+        given = CancelOrder(self._reader, checks.reason(request.reason), self._signalling)
+        async for report in carry_out(given, self._reader, request):
+            yield report
+
+    @streamed
+    async def BulkRetry(
+        self, request: bulk_pb2.BulkRetryRequest, context: Context
+    ) -> AsyncGenerator[bulk_pb2.BulkReport]:
+        """Take all parked sagas of a filter up again."""
+        by = request.by if current() is ANONYMOUS else current().name
+        given = RetryOrder(self._signalling, order(by, request.reason, Verb.RETRY))
+        async for report in carry_out(given, self._reader, request):
             yield report
 
 

@@ -9,8 +9,10 @@ from typing import Protocol
 from orchestrator.api.port import SagaReader
 from orchestrator.api.signalling import Signalling
 from orchestrator.errors import NotFound, Rejected
+from orchestrator.saga.events import Order as OrderedBy
 from orchestrator.saga.model import SagaState
-from orchestrator.saga.plan import cancel_refusal
+from orchestrator.saga.plan import cancel_refusal, resolutions
+from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.records import SagaRecord
 
 
@@ -89,6 +91,36 @@ class CancelOrder:
         verdict = await self.judge(now)
         if verdict.outcome is Outcome.ORDERED:
             return Verdict(Outcome.REFUSED, now.state, f"a saga that is {now.state} takes no cancellation")
+        return verdict
+
+
+@dataclass(frozen=True, slots=True)
+class RetryOrder:
+    """Implements `Order`: take a parked saga up again, with new budgets."""
+
+    signalling: Signalling
+    given: OrderedBy
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Parked sagas."""
+        return (SagaState.FAILED.value,)
+
+    async def judge(self, saga: SagaRecord) -> Verdict:
+        """See `Order.judge`."""
+        if saga.state != SagaState.FAILED:
+            outcome = Outcome.ENDED if saga.terminal else Outcome.ALREADY_ORDERED
+            return Verdict(outcome, saga.state, f"it is {saga.state}, not parked")
+        if "retry" not in resolutions(await self.signalling.folded(saga.id)):
+            return Verdict(Outcome.REFUSED, saga.state, "it cannot be retried; look at it with baton parked")
+        return Verdict(Outcome.ORDERED, saga.state)
+
+    async def give(self, saga: SagaRecord) -> Verdict:
+        """See `Order.give`. The leader heeds it; given twice, the second one hastens what waits, and no more."""
+        now = await self.signalling.existing(saga.id)
+        verdict = await self.judge(now)
+        if verdict.outcome is Outcome.ORDERED:
+            await self.signalling.tell(now.id, Signal(0, Verb.RETRY, order=self.given), left_s=0.0)
         return verdict
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from copy import deepcopy
 
 import grpc
 import grpc.aio
@@ -22,16 +23,15 @@ from orchestrator.pb.baton.v1 import bulk_pb2, bulk_pb2_grpc
 _STREAM_S = 10.0
 
 # Another order joins its request by `|`: beside what is its own, it has the same fields.
-BulkRequest = bulk_pb2.BulkCancelRequest
+BulkRequest = bulk_pb2.BulkCancelRequest | bulk_pb2.BulkRetryRequest
 MAX_DEFAULT = 10_000
 
 
 async def bulk_orders(
     calls: Calls, method: str, request: BulkRequest, deadline_s: float
 ) -> AsyncGenerator[bulk_pb2.BulkReport]:
-    """The reports of an order, each once; `matched` counts over all streams. See `Client.bulk_cancel`."""
-    question = type(request)()
-    question.CopyFrom(request)
+    """The reports of an order, each once; `matched` counts over all streams. See `Client.bulk_order`."""
+    question = deepcopy(request)
     question.max = most = request.max or MAX_DEFAULT
     matched, heard_at_s, backoff = 0, time.monotonic(), Backoff()
     while True:

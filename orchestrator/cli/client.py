@@ -20,7 +20,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from orchestrator.cli.access import OPEN_ACCESS, ClientAccess
-from orchestrator.cli.bulk_calls import bulk_orders
+from orchestrator.cli.bulk_calls import BulkRequest, bulk_orders
 from orchestrator.cli.calls import Answer, Calls, Method, retried
 from orchestrator.cli.errors import ApiUnavailable, refused
 from orchestrator.cli.event_calls import EventCalls
@@ -220,13 +220,13 @@ class Client:
         """How many sagas there are, by definition and state."""
         return await self._calls.unary(_COUNT, request, self.deadline_s)
 
-    def bulk_cancel(self, request: bulk_pb2.BulkCancelRequest) -> AsyncGenerator[bulk_pb2.BulkReport]:
-        """Cancel the sagas of a filter; the reports come as the order goes on, over any number of replicas.
+    def bulk_order(self, request: BulkRequest) -> AsyncGenerator[bulk_pb2.BulkReport]:
+        """Give an order to the sagas of a filter; the reports come as the order goes on, over any number of replicas.
 
         The last one says `finished`. Raises ApiUnavailable when no replica has answered for the client's deadline:
         what was reported until then stands, and of all other sagas nothing is known.
         """
-        return bulk_orders(self._calls, "BulkCancel", request, self.deadline_s)
+        return bulk_orders(self._calls, type(request).__name__.removesuffix("Request"), request, self.deadline_s)
 
     async def cancel_saga(self, saga_id: str, reason: str) -> saga_pb2.Saga:
         """Ask that the saga be compensated; returns it as it is then."""

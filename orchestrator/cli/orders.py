@@ -11,10 +11,10 @@ import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from orchestrator.cli import output
+from orchestrator.cli import many, output
 from orchestrator.cli.calls import Answer, Method
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
-from orchestrator.pb.baton.v1 import operations_pb2, operations_pb2_grpc, steps_pb2, steps_pb2_grpc
+from orchestrator.pb.baton.v1 import bulk_pb2, operations_pb2, operations_pb2_grpc, steps_pb2, steps_pb2_grpc
 
 _TIMEOUT_S = 30.0
 
@@ -53,14 +53,28 @@ def resume(
 
 
 def retry(
-    saga: Saga,
+    saga: Annotated[str, typer.Argument(metavar="SAGA", help="The saga's id; without it, --stuck.")] = "",
     step: AnyStep = "",
     reason: Reason = "",
     by: By = "",
+    stuck: Annotated[bool, typer.Option("--stuck", help="Every parked saga.")] = False,
+    definition: Definition = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --stuck: say what would be retried.")] = False,
+    max_: Annotated[int, typer.Option("--max", min=0, help="With --stuck: at most so many; 0 means 10,000.")] = 0,
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Do not wait for the next attempt; take a parked saga up again, with new budgets."""
+    """Do not wait for the next attempt; take a parked saga, or all that are parked, up again, with new budgets.
+
+    With --stuck the exit status is 6 when the order did not reach a saga that is parked.
+    """
+    if bool(saga) == stuck or (stuck and step) or (saga and (definition or dry_run or max_)):
+        raise typer.BadParameter("give a saga, or --stuck with --definition, --dry-run, --max", param_hint="SAGA")
+    if stuck:
+        chosen = bulk_pb2.BulkFilter(definition=definition, all=not definition)
+        many_asked = bulk_pb2.BulkRetryRequest(filter=chosen, reason=reason, by=_who(by), dry_run=dry_run, max=max_)
+        many.give(endpoint, lambda client: client.bulk_order(many_asked), dry_run=dry_run, as_json=as_json)
+        return
     request = operations_pb2.StepOrder(saga_id=saga, step=step, by=_who(by), reason=reason)
     _order("RetrySaga", request, endpoint, as_json)
 

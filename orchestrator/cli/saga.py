@@ -214,7 +214,7 @@ def cancel(
     if not chosen.ListFields():
         raise typer.BadParameter("give a saga's id, a filter such as --definition, or --all", param_hint="SAGA")
     request = bulk_pb2.BulkCancelRequest(filter=chosen, reason=reason, dry_run=dry_run, max=max_)
-    many.give(endpoint, lambda client: client.bulk_cancel(request), dry_run=dry_run, as_json=as_json)
+    many.give(endpoint, lambda client: client.bulk_order(request), dry_run=dry_run, as_json=as_json)
 
 
 def _print_saga(saga: saga_pb2.Saga) -> None:

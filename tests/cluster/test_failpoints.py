@@ -26,6 +26,8 @@ from orchestrator.pb.baton.v1 import (
     certification_pb2_grpc,
     counting_pb2,
     events_pb2,
+    holds_pb2,
+    holds_pb2_grpc,
     operations_pb2,
     operations_pb2_grpc,
     saga_pb2,
@@ -47,6 +49,8 @@ LIST_CERTIFICATES = Method(
 )
 LIST_APPROVALS = Method(steps_pb2_grpc.StepServiceStub, "ListApprovals", steps_pb2.ListApprovalsResponse)
 REJECT = Method(steps_pb2_grpc.StepServiceStub, "RejectStep", steps_pb2.StepAnswer)
+LIST_HOLDS = Method(holds_pb2_grpc.HoldServiceStub, "ListStartHolds", holds_pb2.ListStartHoldsResponse)
+RELEASE = Method(holds_pb2_grpc.HoldServiceStub, "ReleaseStarts", holds_pb2.ReleaseStartsResponse)
 LIST_PARKED = Method(operations_pb2_grpc.OperationServiceStub, "ListParked", operations_pb2.ListParkedResponse)
 PLAN_CANCEL = Method(operations_pb2_grpc.OperationServiceStub, "PlanCancel", operations_pb2.PlanCancelResponse)
 
@@ -59,9 +63,10 @@ steps:
     compensation: {{method: shop.v1.InventoryService/Release, request: {{order_id: input.order_id}}}}
 """
 
-# A child saga, and a person who is asked.
+# A child saga, and a person who is asked. One that is undone holds all others.
 FAMILY = """
 name: coverage-family
+hold_starts: {share: 0, of_last: 1, for: 1h}
 steps:
   - name: part
     saga: {definition: coverage-part, input: {order_id: input.order_id, amount: input.amount}}
@@ -144,6 +149,13 @@ async def everything_an_operator_asks(cluster: Cluster, client: Client) -> None:
     await eventually(asks, "an approval to be asked for")
     await client.ask(REJECT, steps_pb2.RejectStepRequest(saga_id=saga_id, step="consent", by="anna", reason="no"))
     await client.ask(LIST_PARKED, operations_pb2.ListParkedRequest())
+
+    async def held() -> bool:
+        found = await client.ask(LIST_HOLDS, holds_pb2.ListStartHoldsRequest())
+        return "coverage-family" in {hold.definition for hold in found.holds}
+
+    await eventually(held, "new starts to be held")
+    await client.ask(RELEASE, holds_pb2.ReleaseStartsRequest(definition="coverage-family", reason="seen", by="anna"))
 
 
 async def everything_a_listener_asks(client: Client) -> None:

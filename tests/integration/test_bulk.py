@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from orchestrator.cli.client import Client
 from orchestrator.cli.errors import ApiUnavailable, CallRefused
 from orchestrator.errors import LogUnavailable
 from orchestrator.pb.baton.v1 import bulk_pb2, bulk_pb2_grpc, counting_pb2, saga_pb2
+from orchestrator.saga.commands import Refused
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.reader import Reader
@@ -53,7 +55,7 @@ async def started(client: Client, count: int, amount: int = 0, **labels: str) ->
 
 async def given(client: Client, **request: Any) -> tuple[list[bulk_pb2.BulkItem], bulk_pb2.BulkReport]:
     """What became of each saga, and the last report."""
-    reports = [report async for report in client.bulk_cancel(bulk_pb2.BulkCancelRequest(**request))]
+    reports = [report async for report in client.bulk_order(bulk_pb2.BulkCancelRequest(**request))]
     assert [report.finished for report in reports] == [False] * (len(reports) - 1) + [True]
     items = [item for report in reports for item in report.items]
     assert reports[-1].matched == len(items)
@@ -161,7 +163,7 @@ async def test_when_a_replica_dies_in_the_middle_the_next_one_goes_on_and_nothin
     async with dying(api.dsn) as (first, _), Client([first, f"127.0.0.1:{api.served.port}"], deadline_s=20) as both:
         reports = []
         request = bulk_pb2.BulkCancelRequest(filter=bulk_pb2.BulkFilter(all=True), reason="recall", max=10)
-        async for report in both.bulk_cancel(request):
+        async for report in both.bulk_order(request):
             if not later:
                 later = await started(client, 2, amount=5)
             reports.append(report)
@@ -181,7 +183,7 @@ async def test_without_any_replica_left_it_breaks_off_and_what_was_said_stands(
     said: list[str] = []
 
     async def follow(one: Client, server: grpc.aio.Server) -> None:
-        async for report in one.bulk_cancel(bulk_pb2.BulkCancelRequest(filter=bulk_pb2.BulkFilter(all=True))):
+        async for report in one.bulk_order(bulk_pb2.BulkCancelRequest(filter=bulk_pb2.BulkFilter(all=True))):
             assert not report.finished
             said.extend(item.saga_id for item in report.items)
             await server.stop(None)
@@ -285,3 +287,40 @@ def stricter() -> saga_pb2.ApplyDefinitionRequest:
     yaml = definition().replace("amount: input.amount}", "amount: input.amount, customer_id: input.customer_id}")
     assert "customer_id" in yaml
     return saga_pb2.ApplyDefinitionRequest(yaml=yaml, descriptor_set=descriptors())
+
+
+async def test_all_parked_sagas_of_a_definition_are_taken_up_again(api: ApiWorld, client: Client) -> None:
+    async def states() -> list[str]:
+        return [row[0] for row in api.rows("SELECT state FROM baton.saga ORDER BY id")]
+
+    async def until(expected: list[str]) -> None:
+        async with asyncio.timeout(30):
+            while await states() != expected:
+                await asyncio.sleep(0.01)
+
+    async def retried(**request: Any) -> list[bulk_pb2.BulkItem]:
+        asked = bulk_pb2.BulkRetryRequest(reason="it is back", by="ann", **request)
+        return [item async for report in client.bulk_order(asked) for item in report.items]
+
+    undo = "Release\n      request: {order_id: input.order_id}"
+    assert undo in definition()
+    await api.served.registry.apply(definition().replace(undo, f"{undo}\n      retry: {{retries: 0}}"), descriptors())
+    api.participants.answers["pay"] = Refused("FAILED_PRECONDITION", "no money")
+    api.participants.undone["reserve"] = Refused("FAILED_PRECONDITION", "it is broken")
+    ids = await started(client, 3)
+    async with api.leading():
+        await until(["FAILED"] * 3)
+        items = await retried(filter=bulk_pb2.BulkFilter(definition="order"), dry_run=True)
+        assert [(item.saga_id, item.outcome) for item in items] == [(one, ORDERED) for one in reversed(ids)]
+        assert await retried(filter=bulk_pb2.BulkFilter(definition="other")) == []
+        assert await states() == ["FAILED"] * 3, "a dry run orders nothing"
+        api.participants.undone.clear()
+        items = await retried(filter=bulk_pb2.BulkFilter(all=True), max=2)
+        assert [item.outcome for item in items] == [ORDERED, ORDERED]
+        await until(["FAILED", "COMPENSATED", "COMPENSATED"])
+        items = await retried(filter=bulk_pb2.BulkFilter(all=True))
+        assert [(item.saga_id, item.outcome) for item in items] == [(ids[0], ORDERED)]
+        await until(["COMPENSATED"] * 3)
+        assert await retried(filter=bulk_pb2.BulkFilter(all=True)) == []
+    orders = api.rows("SELECT DISTINCT ordered->>'by', ordered->>'reason' FROM baton.step_log WHERE status = 'retried'")
+    assert orders == [("ann", "it is back")]

@@ -69,6 +69,24 @@ class BulkCancelRequest(_message.Message):
     as_of: _timestamp_pb2.Timestamp
     def __init__(self, filter: _Optional[_Union[BulkFilter, _Mapping]] = ..., reason: _Optional[str] = ..., dry_run: _Optional[bool] = ..., max: _Optional[int] = ..., after_saga_id: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
+class BulkRetryRequest(_message.Message):
+    __slots__ = ("filter", "reason", "dry_run", "max", "after_saga_id", "as_of", "by")
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SAGA_ID_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    filter: BulkFilter
+    reason: str
+    dry_run: bool
+    max: int
+    after_saga_id: str
+    as_of: _timestamp_pb2.Timestamp
+    by: str
+    def __init__(self, filter: _Optional[_Union[BulkFilter, _Mapping]] = ..., reason: _Optional[str] = ..., dry_run: _Optional[bool] = ..., max: _Optional[int] = ..., after_saga_id: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ...) -> None: ...
+
 class BulkItem(_message.Message):
     __slots__ = ("saga_id", "outcome", "message", "state")
     SAGA_ID_FIELD_NUMBER: _ClassVar[int]

@@ -39,6 +39,11 @@ class BulkServiceStub:
                 request_serializer=baton_dot_v1_dot_bulk__pb2.BulkCancelRequest.SerializeToString,
                 response_deserializer=baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
                 _registered_method=True)
+        self.BulkRetry = channel.unary_stream(
+                '/baton.v1.BulkService/BulkRetry',
+                request_serializer=baton_dot_v1_dot_bulk__pb2.BulkRetryRequest.SerializeToString,
+                response_deserializer=baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
+                _registered_method=True)
 
 
 class BulkServiceServicer:
@@ -51,12 +56,24 @@ class BulkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BulkRetry(self, request, context):
+        """Takes every parked saga of a filter up again, with new budgets, as RetrySaga does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BulkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'BulkCancel': grpc.unary_stream_rpc_method_handler(
                     servicer.BulkCancel,
                     request_deserializer=baton_dot_v1_dot_bulk__pb2.BulkCancelRequest.FromString,
+                    response_serializer=baton_dot_v1_dot_bulk__pb2.BulkReport.SerializeToString,
+            ),
+            'BulkRetry': grpc.unary_stream_rpc_method_handler(
+                    servicer.BulkRetry,
+                    request_deserializer=baton_dot_v1_dot_bulk__pb2.BulkRetryRequest.FromString,
                     response_serializer=baton_dot_v1_dot_bulk__pb2.BulkReport.SerializeToString,
             ),
     }
@@ -86,6 +103,33 @@ class BulkService:
             target,
             '/baton.v1.BulkService/BulkCancel',
             baton_dot_v1_dot_bulk__pb2.BulkCancelRequest.SerializeToString,
+            baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkRetry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/baton.v1.BulkService/BulkRetry',
+            baton_dot_v1_dot_bulk__pb2.BulkRetryRequest.SerializeToString,
             baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
             options,
             channel_credentials,
