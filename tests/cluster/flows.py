@@ -159,11 +159,18 @@ class Case:
             yield step.service, fault
 
 
+# What a row of a failed attempt says: a step that is held spends no attempt, and another one follows all the same.
+_FAILED_ATTEMPTS = {
+    "action": ("retrying", "held"),
+    "compensation": ("compensation_retrying", "compensation_held"),
+}
+
+
 def without_repetitions(history: list[saga_pb2.Transition]) -> list[tuple[int, str]]:
     """Step and status of every transition, but for failed attempts and the intents of the attempts after them."""
     rows: list[tuple[int, str]] = []
     for row in history:
-        if row.status in ("retrying", "compensation_retrying"):
+        if row.status in _FAILED_ATTEMPTS["action"] + _FAILED_ATTEMPTS["compensation"]:
             continue
         if row.status in ("executing", "compensating") and (row.position, row.status) in rows:
             continue
@@ -172,9 +179,13 @@ def without_repetitions(history: list[saga_pb2.Transition]) -> list[tuple[int, s
 
 
 def retries(history: list[saga_pb2.Transition], trouble: Trouble) -> list[str]:
-    """The status of each failed attempt of the step that has the trouble."""
-    status = "retrying" if trouble.kind == "action" else "compensation_retrying"
-    return [row.error.code for row in history if (row.position, row.status) == (trouble.step, status)]
+    """The status of each attempt of the step that has the trouble, and failed.
+
+    Other sagas' troubles with the same participant may open its breaker: who then comes is held and not called, which is
+    no attempt.
+    """
+    failed = [row for row in history if row.position == trouble.step and row.status in _FAILED_ATTEMPTS[trouble.kind]]
+    return [row.error.code for row in failed if row.error.code != "NOT_CALLED"]
 
 
 def quiet_cases() -> Iterator[Case]:
@@ -215,7 +226,7 @@ def quiet_cases() -> Iterator[Case]:
         )
         yield replace(_refused(flow, "compensations-unavailable-once", last), troubles=away)
         for what, fault, code in (
-            ("never-available", fault_pb2.Fault(error_code="UNAVAILABLE"), "UNAVAILABLE"),
+            ("never-done", fault_pb2.Fault(error_code="ABORTED"), "ABORTED"),
             ("never-heard", _after_commit(times=0), "INTERNAL"),
         ):
             yield Case(

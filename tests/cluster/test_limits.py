@@ -197,7 +197,7 @@ async def test_the_metrics_tell_of_a_takeover_and_of_the_work_after_it(house: Ho
     before.replica.kill()
     after = await house.cluster.wait_leader(above_epoch=before.epoch)
     follower = await house.cluster.start_replica(house.cluster.replicas.index(before.replica))
-    once = fault_pb2.Fault(order_id="metrics-0", method="Reserve", error_code="UNAVAILABLE", times=1)
+    once = fault_pb2.Fault(order_id="metrics-0", method="Reserve", error_code="INTERNAL", times=1)
     await inject(house.cluster, [("inventory", once)])
     orders = [f"metrics-{number}" for number in range(10)] + [f"fail-payment-metrics-{number}" for number in range(5)]
     for saga_id in [await house.start("order", order_id) for order_id in orders]:
