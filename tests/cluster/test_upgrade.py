@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import psycopg
@@ -11,7 +12,7 @@ import psycopg
 from orchestrator.audit.judge import audit
 from orchestrator.cli.client import Client
 from orchestrator.drill.load import Load
-from orchestrator.embedded.cluster import SAMPLE_DEFINITIONS, Cluster
+from orchestrator.embedded.cluster import Cluster
 from orchestrator.embedded.routes import Direct
 from orchestrator.embedded.servers import Replica
 from orchestrator.pb.baton.v1 import cluster_pb2, cluster_pb2_grpc, saga_pb2
@@ -19,12 +20,10 @@ from orchestrator.sagalog.level import READING_LEVEL
 from tests.previous_release import unpack
 
 from .flows import FLOWS
-from .house import WITHIN_S, definitions_applied, eventually
+from .house import WITHIN_S, House, definitions_applied, eventually
 
 _RATE = 15.0
 _STARTS_BETWEEN = 30
-# Longer than the others take to win, and to be refused; short enough to wait for.
-_STEP_DOWN_S = 3
 
 
 class PreviousRelease(Direct):
@@ -41,7 +40,6 @@ class PreviousRelease(Direct):
     def upgrade(self, replica: Replica) -> None:
         """From its next start on, the replica runs the code of this release."""
         replica.argv = tuple(self.todays[replica.name])
-        replica.env = {**replica.env, "BATON_DEFINITIONS_DIR": str(SAMPLE_DEFINITIONS)}
 
 
 def query(dsn: str, text: str) -> list[tuple[object, ...]]:
@@ -56,7 +54,6 @@ def refusals(replica: Replica) -> int:
 async def step_down(replica: Replica) -> None:
     """Ask the leader to hand over, and to stay out of the campaign for a while."""
     request = cluster_pb2.StepDownRequest(reason="a test of upgrades")
-    request.cooldown.FromSeconds(_STEP_DOWN_S)
     await cluster_pb2_grpc.ClusterServiceStub(replica.channel()).StepDown(request, timeout=WITHIN_S)
 
 
@@ -83,27 +80,31 @@ async def test_replicas_of_two_releases_work_side_by_side_and_only_the_new_one_l
     async with (
         Cluster(tmp_path / "c", 3, 1, unsafe_no_fsync=True, routes=releases, definitions_dir=definitions) as cluster,
         Client(cluster.api_endpoints, spread=True, deadline_s=WITHIN_S) as client,
+        AsyncExitStack() as stack,
     ):
         await definitions_applied(client, len(FLOWS))
         assert query(cluster.baton_dsn, "SELECT max(number) FROM baton.migration") == [(3,)]
         load = Load(client, rate=_RATE)
         async with load.running():
             # A standby is the first to be upgraded: it migrates under the old ones' load.
-            leader = (await cluster.wait_leader()).replica
-            new = next(replica for replica in cluster.replicas if replica is not leader)
+            leader = await cluster.wait_leader()
+            new = next(replica for replica in cluster.replicas if replica is not leader.replica)
             old = [replica for replica in cluster.replicas if replica is not new]
             new.terminate()
             async with asyncio.timeout(WITHIN_S):
                 await new.wait_exit()
             releases.upgrade(new)
             await cluster.start_replica(cluster.replicas.index(new))
+            todays = await stack.enter_async_context(Client((new.api_address,), deadline_s=WITHIN_S))
             await load.reached(_STARTS_BETWEEN, WITHIN_S)
 
-            # From old to new: by and by an old one hands over to the new one.
-            while (leads := await cluster.wait_leader()).replica is not new:
-                await step_down(leads.replica)
-                await cluster.wait_leader(above_epoch=leads.epoch)
-            first = await led_by(cluster, [new])
+            # An old one leads still. What it would misread, the new one takes in, and leadership moves to it.
+            assert await cluster.wait_leader() == leader
+            house = House(cluster, todays)
+            await house.apply("guarded", "reserve pay ship", more="when: input.amount != '0'")
+            saga = (await house.end(await house.start("guarded", "guarded-1"))).saga
+            assert saga.state == saga_pb2.SAGA_STATE_COMPLETED
+            first = await led_by(cluster, [new], leader.epoch)
             assert query(cluster.baton_dsn, "SELECT level FROM baton.reading_level") == [(READING_LEVEL,)]
             await load.reached(_STARTS_BETWEEN, WITHIN_S)
 

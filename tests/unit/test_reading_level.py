@@ -9,8 +9,8 @@ from orchestrator.sagalog.level import READING_LEVEL
 _STATUSES = {
     1: "executing retrying completed failed unknown compensating compensation_retrying compensated compensation_failed"
     " cancelled parked",
-    2: "querying absent refused held waiting skipped compensation_held compensation_waiting expired undone paused resumed"
-    " retried resolved forced",
+    2: "querying absent refused held waiting skipped compensation_held compensation_waiting expired undone paused"
+    " resumed retried resolved forced",
 }
 _STATES = {1: "PENDING RUNNING COMPENSATING COMPLETED COMPENSATED FAILED"}
 
