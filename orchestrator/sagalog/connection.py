@@ -21,6 +21,7 @@ from orchestrator.errors import LogUnavailable
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike
 from orchestrator.sagalog.hosts import connect_to_any, hosts_of
+from orchestrator.sagalog.level import LEVEL_OPTION
 from orchestrator.sagalog.queries import Statement
 
 Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
@@ -129,6 +130,7 @@ async def _connect_to(timeout_s: float, host: str) -> psycopg.AsyncConnection:
 
 def _conninfo(dsn: str, application: str, timeout_s: float) -> str:
     timeout_ms = int(timeout_s * 1000)
+    limits = f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}"
     return make_conninfo(
         dsn,
         application_name=application[:63],
@@ -138,5 +140,5 @@ def _conninfo(dsn: str, application: str, timeout_s: float) -> str:
         keepalives_interval=1,
         keepalives_count=3,
         tcp_user_timeout=timeout_ms,
-        options=f"-c statement_timeout={timeout_ms} -c idle_in_transaction_session_timeout={timeout_ms}",
+        options=f"{limits} {LEVEL_OPTION}",
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg
 import structlog
 
-from orchestrator.errors import Fenced, InvariantError, LogUnavailable
+from orchestrator.errors import Fenced, InvariantError, LogUnavailable, Resign
 from orchestrator.failpoints import effects
 from orchestrator.saga.model import Epoch
 from orchestrator.sagalog.connection import connect, execute
@@ -21,6 +21,9 @@ from orchestrator.telemetry import Metrics
 
 _SQL = load("term.sql")
 _RAISE_TRIES = 20
+
+# A replica that may not lead until it is replaced leaves the campaign to the others for so long.
+_OUTDATED_COOLDOWN_S = 30.0
 
 _NAME = Statement(effects.NAME, b"SELECT set_config('application_name', %s, false)")
 
@@ -136,7 +139,7 @@ class PostgresSagaLog:
     async def _claim_row(self, query: str, parameters: dict[str, object]) -> tuple[int] | None:
         """Run a statement of the claim on the prepared writer.
 
-        Raises LockNotAvailable, ReadOnlySqlTransaction, LogUnavailable.
+        Raises LockNotAvailable, ReadOnlySqlTransaction, LogUnavailable; Resign when a later release has led.
         """
         if self._prepared is None:
             raise InvariantError("no connection is prepared")
@@ -145,6 +148,8 @@ class PostgresSagaLog:
             return await cursor.fetchone()
         except (psycopg.errors.LockNotAvailable, psycopg.errors.ReadOnlySqlTransaction):
             raise
+        except psycopg.errors.ObjectNotInPrerequisiteState as error:
+            raise Resign(str(error).strip(), _OUTDATED_COOLDOWN_S) from error
         except psycopg.Error as error:
             await self.close()
             raise LogUnavailable(f"cannot raise the epoch: {str(error).strip()}") from error

@@ -23,6 +23,7 @@ from orchestrator.keeping.retention import Retention, RetentionSettings
 from orchestrator.keeping.upkeep import Upkeep
 from orchestrator.saga.ids import saga_id
 from orchestrator.saga.model import Epoch, SagaId
+from orchestrator.sagalog.level import LEVEL_OPTION
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import Claim
@@ -207,7 +208,7 @@ def ids(world: World) -> list[Any]:
 
 async def test_under_a_later_epoch_nothing_goes_and_the_term_ends(world: World) -> None:
     due = world.insert(4)
-    with psycopg.connect(world.dsn) as connection:
+    with psycopg.connect(world.dsn, options=LEVEL_OPTION) as connection:
         connection.execute("UPDATE baton.fence SET epoch = epoch + 1")
     with pytest.raises(Fenced):
         await world.retention().sweep(world.term)
