@@ -218,6 +218,15 @@ class Settings(BaseSettings):
         False, description="Log the inputs of sagas and the replies of participants with them; they may be private."
     )
 
+    tracing_endpoint: str = Field(
+        "",
+        description="Collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317, or https:// "
+        "with TLS; empty: nothing is traced. Needs `pip install 'baton[tracing]'`.",
+    )
+    tracing_sample: float = Field(
+        1.0, ge=0, le=1, description="Share of the sagas that are traced, chosen by their id."
+    )
+
     failpoints: str = Field(
         "",
         description="For drills alone: failpoints to arm, as `name=terms; name=terms`; `on` arms none. When set, the "
@@ -246,6 +255,16 @@ class Settings(BaseSettings):
         for url in filter(None, value.split(",")):
             if not url.strip().startswith(("nats://", "tls://")):
                 raise ValueError("each broker is a nats:// or tls:// URL, such as nats://127.0.0.1:4222")
+        return value
+
+    @field_validator("tracing_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        if value:
+            scheme, _, address = value.partition("://")
+            if scheme not in ("http", "https"):
+                raise ValueError("a collector is an http:// or https:// URL, such as http://127.0.0.1:4317")
+            _require_address(address.rstrip("/"), allow_empty=False)
         return value
 
     @field_validator("failpoints")
