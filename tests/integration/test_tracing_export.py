@@ -5,13 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent import futures
 from uuid import UUID
 
-import grpc
 import grpc.aio
 import pytest
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from orchestrator.config import Settings
@@ -25,39 +22,15 @@ from orchestrator.tracing.export import Export, otlp, resource
 from orchestrator.tracing.sagas import SagaSpans
 from orchestrator.tracing.span import Link, Side, Span
 from orchestrator.tracing.starts import TracedStarts
+from tests.collector import WITHIN_S, Collector, collecting
 
-WITHIN_S = 30.0
 SAGA = SagaId(UUID("01980000-0000-7000-8000-000000000001"))
 
 
-class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps what it receives; answers when `open` is set."""
-
-    def __init__(self) -> None:
-        self.spans: list[trace_pb2.Span] = []
-        self.resources: list[dict[str, str]] = []
-        self.open = threading.Event()
-        self.open.set()
-
-    def Export(self, request, context):  # type: ignore[no-untyped-def]
-        self.open.wait(WITHIN_S)
-        for part in request.resource_spans:
-            self.resources.append({item.key: item.value.string_value for item in part.resource.attributes})
-            for scope in part.scope_spans:
-                self.spans.extend(scope.spans)
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-
 @pytest.fixture
-def collector() -> Iterator[tuple[Collector, str]]:
-    servicer = Collector()
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield servicer, f"http://127.0.0.1:{port}"
-    servicer.open.set()
-    server.stop(None).wait(WITHIN_S)
+def collector() -> Iterator[Collector]:
+    with collecting() as opened:
+        yield opened
 
 
 def span(number: int = 1, parent: int = 0, failed: str | None = None, links: tuple[Link, ...] = ()) -> Span:
@@ -73,42 +46,40 @@ def exporting(endpoint: str, counts: Counts, queue_max: int = 10_000) -> Export:
     return Export(otlp(endpoint), resource("shop", "r1"), counts, queue_max)
 
 
-def test_a_collector_receives_the_spans_with_their_ids_parents_and_links(collector: tuple[Collector, str]) -> None:
-    received, endpoint = collector
+def test_a_collector_receives_the_spans_with_their_ids_parents_and_links(collector: Collector) -> None:
     counts = Counts()
-    export = exporting(endpoint, counts)
+    export = exporting(collector.endpoint, counts)
     export.add(span(7))
     export.add(span(8, parent=7, failed="UNAVAILABLE", links=(Link(9, 10, "repeats"),)))
     # The end sends what is left, at once.
     export.close(WITHIN_S)
     assert counts == {"sent": 2}
-    root, child = received.spans
+    root, child = (received.span for received in collector.received)
     assert root.trace_id == child.trace_id == SAGA.bytes
     assert (root.span_id, root.parent_span_id) == ((7).to_bytes(8), b"")
     assert (child.span_id, child.parent_span_id) == ((8).to_bytes(8), (7).to_bytes(8))
     assert (child.start_time_unix_nano, child.end_time_unix_nano) == (1_000, 2_000)
     assert (child.status.code, child.status.message) == (trace_pb2.Status.STATUS_CODE_ERROR, "UNAVAILABLE")
     assert [(link.trace_id, link.span_id) for link in child.links] == [((9).to_bytes(16), (10).to_bytes(8))]
-    assert received.resources[0]["service.name"] == "baton"
-    assert received.resources[0]["service.instance.id"] == "r1"
+    assert collector.received[0].resource["service.name"] == "baton"
+    assert collector.received[0].resource["service.instance.id"] == "r1"
 
 
-def test_spans_arrive_without_waiting_for_the_end(collector: tuple[Collector, str]) -> None:
-    received, endpoint = collector
+def test_spans_arrive_without_waiting_for_the_end(collector: Collector) -> None:
     counts = Counts()
-    export = exporting(endpoint, counts)
+    export = exporting(collector.endpoint, counts)
     export.add(span())
     limit_s = time.monotonic() + WITHIN_S
     while not counts and time.monotonic() < limit_s:
         time.sleep(0.01)
-    assert len(received.spans) == counts["sent"] == 1
+    assert len(collector.received) == counts["sent"] == 1
     export.close(WITHIN_S)
 
 
-def test_a_collector_that_is_away_or_stuck_slows_nothing_and_fills_no_memory(collector: tuple[Collector, str]) -> None:
-    received, stuck = collector
-    received.open.clear()
-    for endpoint in (f"http://127.0.0.1:{free_ports(1)[0]}", stuck):
+def test_a_collector_that_is_away_or_stuck_slows_nothing_and_fills_no_memory(collector: Collector) -> None:
+    stuck = collector.endpoint
+    collector.open.clear()
+    for endpoint in (stuck, f"http://127.0.0.1:{free_ports(1)[0]}"):
         counts = Counts()
         export = exporting(endpoint, counts, queue_max=1_000)
         began_s = time.monotonic()
@@ -120,7 +91,7 @@ def test_a_collector_that_is_away_or_stuck_slows_nothing_and_fills_no_memory(col
         export.close(0.2)
         assert time.monotonic() - began_s < 15
         limit_s = time.monotonic() + WITHIN_S
-        received.open.set() if endpoint == stuck else None
+        collector.open.set()
         # Every span was counted, one way or another.
         while sum(counts.values()) < 5_000 and time.monotonic() < limit_s:
             time.sleep(0.01)
@@ -159,7 +130,7 @@ async def test_a_start_is_a_span_of_the_sagas_trace_that_links_to_its_caller() -
     ]
 
 
-def test_without_a_collector_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_collector_nothing_is_made() -> None:
     threads = threading.active_count()
     tracing = Tracing(Settings(), Metrics("test", "r1"))
     participants = object()
