@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID
 
+import grpc
 import grpc.aio
 import pytest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
 from orchestrator.config import Settings
-from orchestrator.embedded.loopback import free_ports
+from orchestrator.embedded.loopback import free_ports, release_ports
 from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.model import SagaId
 from orchestrator.telemetry import Metrics
@@ -24,6 +29,7 @@ from orchestrator.tracing.span import Link, Side, Span
 from orchestrator.tracing.starts import TracedStarts
 from tests.collector import WITHIN_S, Collector, collecting
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "tracing.md"
 SAGA = SagaId(UUID("01980000-0000-7000-8000-000000000001"))
 
 
@@ -108,6 +114,11 @@ class Sagas(saga_pb2_grpc.SagaServiceServicer):
         saga = saga_pb2.Saga(saga_id=str(SAGA), definition="order", version=1)
         return saga_pb2.StartSagaResponse(saga=saga, existing=existing)
 
+    async def StartSagas(self, request, context):  # type: ignore[no-untyped-def]
+        results = [(str(SAGA), False, 0), (str(SAGA), True, 0), ("", False, 3)]
+        made = [saga_pb2.StartSagaResult(saga_id=saga, existing=there, code=code) for saga, there, code in results]
+        return saga_pb2.StartSagasResponse(results=made)
+
 
 async def test_a_start_is_a_span_of_the_sagas_trace_that_links_to_its_caller() -> None:
     spans: list[Span] = []
@@ -121,13 +132,15 @@ async def test_a_start_is_a_span_of_the_sagas_trace_that_links_to_its_caller() -
             caller = (("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)
             for _ in range(2):
                 await stub.StartSaga(saga_pb2.StartSagaRequest(), metadata=caller, timeout=WITHIN_S)
+            await stub.StartSagas(saga_pb2.StartSagasRequest(), timeout=WITHIN_S)
     finally:
         await server.stop(None)
-    (started,) = spans
+    started, of_a_batch = spans
     assert (started.saga, started.id, started.parent) == (SAGA, ids.start_id(SAGA), ids.root_id(SAGA))
     assert [(link.trace, link.span, link.relation) for link in started.links] == [
         (int("a" * 32, 16), int("b" * 16, 16), "caller")
     ]
+    assert (of_a_batch.name, of_a_batch.id, of_a_batch.links) == ("StartSagas", started.id, ())
 
 
 def test_without_a_collector_nothing_is_made() -> None:
@@ -144,3 +157,35 @@ def test_without_a_collector_nothing_is_made() -> None:
 def test_an_endpoint_that_is_no_collectors_is_refused_by_name(endpoint: str) -> None:
     with pytest.raises(ValueError, match="tracing_endpoint"):
         Settings(tracing_endpoint=endpoint)
+
+
+def test_the_collector_of_the_page_prints_the_spans_that_it_gets(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (port,) = free_ports(1)
+    assert "127.0.0.1:4317" in blocks[0]
+    script = tmp_path / "collector.py"
+    script.write_text(blocks[0].replace(":4317", f":{port}"), encoding="utf-8")
+    counts = Counts()
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                grpc.channel_ready_future(channel).result(timeout=WITHIN_S)
+            export = exporting(f"http://127.0.0.1:{port}", counts)
+            export.add(span(7, parent=8, failed="UNAVAILABLE"))
+            export.close(WITHIN_S)
+            assert counts == {"sent": 1}
+            assert process.stdout is not None
+            line = process.stdout.readline()
+        finally:
+            process.kill()
+            release_ports([port])
+    for told in (SAGA.hex, "0000000000000008 > 0000000000000007", "s1", "UNAVAILABLE"):
+        assert told in line
+
+
+def test_the_participant_of_the_page_sends_its_spans(collector: Collector, tmp_path: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    script = blocks[1].replace("http://127.0.0.1:4317", collector.endpoint)
+    script += "\nwith trace.get_tracer('t').start_as_current_span('s'):\n    pass\nprovider.shutdown()\n"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=WITHIN_S * 2, cwd=tmp_path)
+    assert [(got.span.name, got.resource["service.name"]) for got in collector.received] == [("s", "payment")]
