@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.addresses import is_loopback, require_address, require_collector
 from orchestrator.failpoints.terms import BadTerms, parse_all
 
 
@@ -237,7 +237,7 @@ class Settings(BaseSettings):
     @classmethod
     def _endpoints(cls, value: str) -> str:
         for endpoint in value.split(","):
-            _require_address(endpoint.strip(), allow_empty=False)
+            require_address(endpoint.strip(), allow_empty=False)
         return value
 
     @field_validator(
@@ -246,7 +246,7 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _address(cls, value: str) -> str:
-        _require_address(value, allow_empty=True)
+        require_address(value, allow_empty=True)
         return value
 
     @field_validator("events_broker")
@@ -261,10 +261,7 @@ class Settings(BaseSettings):
     @classmethod
     def _collector(cls, value: str) -> str:
         if value:
-            scheme, _, address = value.partition("://")
-            if scheme not in ("http", "https"):
-                raise ValueError("a collector is an http:// or https:// URL, such as http://127.0.0.1:4317")
-            _require_address(address.rstrip("/"), allow_empty=False)
+            require_collector(value)
         return value
 
     @field_validator("failpoints")
@@ -340,25 +337,6 @@ class Settings(BaseSettings):
     def etcd_addresses(self) -> tuple[str, ...]:
         """The members of etcd, each as host:port."""
         return tuple(endpoint.strip() for endpoint in self.etcd_endpoints.split(","))
-
-
-def _require_address(value: str, *, allow_empty: bool) -> None:
-    if not value and allow_empty:
-        return
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
-        raise ValueError(f"{value!r} is not host:port")
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only processes of this machine reach a port at this host:port."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost" or address.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def process_id() -> int:

@@ -69,7 +69,6 @@ from orchestrator.tracing.assemble import Tracing
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
 AUDIT_GRACE_S = 1.0
-TRACING_GRACE_S = 1.0
 
 # A leader keeps tens of thousands of objects alive and makes few cycles: the collector looks seldom at what is old. It
 # looks often at what is young, since nothing else runs meanwhile: 50,000 objects take 0.1 s of a core, and a leader
@@ -158,7 +157,7 @@ class Replica:
             parts,
             ApiSecurity(security.doors, self._audit_log, security.replicas, self._tracing.interceptors),
         )
-        self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
+        self._readiness = Readiness(self._ping, lambda: self._leadership.etcd_trouble, lambda: self._api.serving)
         self._census = Census(self._count)
         self._http = HttpEndpoint(
             settings.http_listen,
@@ -256,7 +255,7 @@ class Replica:
             await self._participants.close()
             await self._saga_log.close()
             await self._audit_log.flush(AUDIT_GRACE_S)
-            await asyncio.to_thread(self._tracing.close, TRACING_GRACE_S)
+            await asyncio.to_thread(self._tracing.close)
             await self._pool.close()
             await self._searches.close()
             self._http.close()
@@ -325,9 +324,6 @@ class Replica:
         if not self._migrated.is_set():
             raise LogUnavailable("not reached yet, or not migrated")
         await self._reader.ping()
-
-    def _etcd_trouble(self) -> str | None:
-        return self._leadership.etcd_trouble
 
     def _written(self, saga: Saga, events: Sequence[Event]) -> None:
         self._watcher.nudge(saga.id)

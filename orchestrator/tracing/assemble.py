@@ -14,6 +14,9 @@ from orchestrator.tracing.calls import TracedParticipants
 from orchestrator.tracing.sagas import SagaSpans
 from orchestrator.tracing.starts import TracedStarts
 
+# What is left at the end of a replica is sent for so long.
+GRACE_S = 1.0
+
 
 class NoOpenTelemetry(BatonError):
     """BATON_TRACING_ENDPOINT is set, and OpenTelemetry is not installed: `pip install 'baton[tracing]'`."""
@@ -60,7 +63,7 @@ class Tracing:
         if self._sagas is not None:
             self._sagas.written(saga, events)
 
-    def close(self, grace_s: float) -> None:
+    def close(self, grace_s: float = GRACE_S) -> None:
         """Send what is left, for `grace_s` seconds at the most. It blocks: call it in a thread."""
         if self._sagas is not None:
             self._export.close(grace_s)

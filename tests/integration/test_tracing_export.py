@@ -22,7 +22,7 @@ from orchestrator.pb.baton.v1 import saga_pb2, saga_pb2_grpc
 from orchestrator.saga.model import SagaId
 from orchestrator.telemetry import Metrics
 from orchestrator.tracing import ids
-from orchestrator.tracing.assemble import Tracing
+from orchestrator.tracing.assemble import NoOpenTelemetry, Tracing
 from orchestrator.tracing.export import Export, otlp, resource
 from orchestrator.tracing.sagas import SagaSpans
 from orchestrator.tracing.span import Link, Side, Span
@@ -151,6 +151,13 @@ def test_without_a_collector_nothing_is_made() -> None:
     assert tracing.interceptors == ()
     assert threading.active_count() == threads
     tracing.close(0.0)
+
+
+def test_without_opentelemetry_a_replica_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("orchestrator.tracing.export")
+    monkeypatch.setitem(sys.modules, "orchestrator.tracing.export", None)
+    with pytest.raises(NoOpenTelemetry, match=r"BATON_TRACING_ENDPOINT.*pip install 'baton\[tracing\]'"):
+        Tracing(Settings(tracing_endpoint="http://127.0.0.1:4317"), Metrics("test", "r1"))
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4317", "grpc://h:1", "http://h", "http://h:x"])
