@@ -14,9 +14,9 @@ from pathlib import Path
 
 import grpc
 
+from orchestrator.config import Settings
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
 from orchestrator.driving.leader import Leader
-from orchestrator.driving.port import Participants
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
@@ -86,11 +86,10 @@ class Rig:
         self._participants = GrpcParticipants(self.registry.codec, calls, self.metrics)
         settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=500, poll_interval_s=1.0)
         clocks = Clocks(boottime_s, random.random)
-        called: Participants = self._participants
-        restored: Callable[[Saga], None] = lambda saga: None
-        if tracing is not None:
-            called, written, restored = tracing.around(called), tracing.written, tracing.restored
-        means = Means(self.registry, called, settings, clocks, self.metrics, written, restored=restored)
+        # Off, it hands everything on as it is.
+        traced = tracing or Tracing(Settings(), self.metrics)
+        participants = traced.around(self._participants)
+        means = Means(self.registry, participants, settings, clocks, self.metrics, written, restored=traced.restored)
         self._leader = Leader(self._log, means)
 
     async def lead_until_finished(self, sagas: int) -> None:

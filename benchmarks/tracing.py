@@ -3,7 +3,7 @@
     python -m benchmarks.tracing [--sagas N] [--rounds N] [--at-once N]
 
 As benchmarks.driving, in one run, one variant after the other in every round. No collector listens where the spans go:
-what is measured is the leader's part, up to the thread that would send them. `baton_spans_total` is not read.
+what is measured is the leader's part, up to the thread that would send them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def driven(dsn: str, address: str, share: float | None, endpoint: str, arg
     """Sagas a second."""
     traced = {} if share is None else {"tracing_endpoint": endpoint, "tracing_sample": share}
     tracing = Tracing(Settings(**traced), Metrics("benchmark", "benchmark"))
-    rig = Rig(dsn, CallSettings(128, 4_000_000, 1_000_000, True), 4000, arguments.at_once, tracing=tracing)
+    rig = Rig(dsn, CallSettings(128, 4_000_000, 1_000_000, True), 4000, arguments.at_once, tracing.written, tracing)
     await rig.registry.apply(echo_definition(address))
     insert_pending(dsn, arguments.sagas)
     began_s = time.perf_counter()
