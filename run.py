@@ -229,7 +229,8 @@ def renew_lock(arguments: "list[str]") -> int:
     """Write both lock files: what production needs, and what tests and checks need besides."""
     with Exclusive():
         uv = find_uv()
-        for name, extra in (("requirements.lock", ("--extra", "nats")), (LOCK.name, ("--extra", "dev", "-"))):
+        production = ("--extra", "nats", "--extra", "tracing")
+        for name, extra in (("requirements.lock", production), (LOCK.name, ("--extra", "dev", "-"))):
             # Neither the folder of whoever ran this nor the address of a registry belongs in the files.
             options = ["--universal", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
             options += ["--python-version", "{}.{}".format(*PYTHON_MIN)]

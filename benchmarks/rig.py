@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 
+from orchestrator.config import Settings
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
 from orchestrator.driving.leader import Leader
 from orchestrator.driving.reflection import describe
@@ -29,6 +30,7 @@ from orchestrator.sagalog.port import Claim, StoredDefinition
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.term import boottime_s
 from orchestrator.telemetry import Metrics
+from orchestrator.tracing.assemble import Tracing
 
 _READY_S = 20
 
@@ -76,6 +78,7 @@ class Rig:
         batch_max: int,
         sagas_max: int,
         written: Written = lambda saga, events: None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.metrics = Metrics("benchmark", "benchmark")
         self.registry = Registry(OneDefinition(), describe)
@@ -83,7 +86,10 @@ class Rig:
         self._participants = GrpcParticipants(self.registry.codec, calls, self.metrics)
         settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=500, poll_interval_s=1.0)
         clocks = Clocks(boottime_s, random.random)
-        means = Means(self.registry, self._participants, settings, clocks, self.metrics, written)
+        # Off, it hands everything on as it is.
+        traced = tracing or Tracing(Settings(), self.metrics)
+        participants = traced.around(self._participants)
+        means = Means(self.registry, participants, settings, clocks, self.metrics, written, restored=traced.restored)
         self._leader = Leader(self._log, means)
 
     async def lead_until_finished(self, sagas: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.addresses import is_loopback, require_address, require_collector
 from orchestrator.failpoints.terms import BadTerms, parse_all
 
 
@@ -218,6 +218,15 @@ class Settings(BaseSettings):
         False, description="Log the inputs of sagas and the replies of participants with them; they may be private."
     )
 
+    tracing_endpoint: str = Field(
+        "",
+        description="Collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317, or https:// "
+        "with TLS; empty: nothing is traced. Needs `pip install 'baton[tracing]'`.",
+    )
+    tracing_sample: float = Field(
+        1.0, ge=0, le=1, description="Share of the sagas that are traced, chosen by their id."
+    )
+
     failpoints: str = Field(
         "",
         description="For drills alone: failpoints to arm, as `name=terms; name=terms`; `on` arms none. When set, the "
@@ -228,7 +237,7 @@ class Settings(BaseSettings):
     @classmethod
     def _endpoints(cls, value: str) -> str:
         for endpoint in value.split(","):
-            _require_address(endpoint.strip(), allow_empty=False)
+            require_address(endpoint.strip(), allow_empty=False)
         return value
 
     @field_validator(
@@ -237,7 +246,7 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _address(cls, value: str) -> str:
-        _require_address(value, allow_empty=True)
+        require_address(value, allow_empty=True)
         return value
 
     @field_validator("events_broker")
@@ -246,6 +255,13 @@ class Settings(BaseSettings):
         for url in filter(None, value.split(",")):
             if not url.strip().startswith(("nats://", "tls://")):
                 raise ValueError("each broker is a nats:// or tls:// URL, such as nats://127.0.0.1:4222")
+        return value
+
+    @field_validator("tracing_endpoint")
+    @classmethod
+    def _collector(cls, value: str) -> str:
+        if value:
+            require_collector(value)
         return value
 
     @field_validator("failpoints")
@@ -321,25 +337,6 @@ class Settings(BaseSettings):
     def etcd_addresses(self) -> tuple[str, ...]:
         """The members of etcd, each as host:port."""
         return tuple(endpoint.strip() for endpoint in self.etcd_endpoints.split(","))
-
-
-def _require_address(value: str, *, allow_empty: bool) -> None:
-    if not value and allow_empty:
-        return
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or not 0 <= int(port) < 65536:
-        raise ValueError(f"{value!r} is not host:port")
-
-
-def is_loopback(address: str) -> bool:
-    """Whether only processes of this machine reach a port at this host:port."""
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost" or address.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def process_id() -> int:

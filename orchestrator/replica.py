@@ -64,6 +64,7 @@ from orchestrator.sagalog.term import boottime_s
 from orchestrator.sagalog.upkeep import PostgresUpkeepLog
 from orchestrator.security.assemble import Security, links_in_clear
 from orchestrator.telemetry import Metrics
+from orchestrator.tracing.assemble import Tracing
 
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
@@ -116,6 +117,7 @@ class Replica:
             self._registry.codec, slices.call_settings(settings), metrics, security.participants
         )
         self._transition_log = slices.transition_log(settings)
+        self._tracing = Tracing(settings, metrics)
         clocks = Clocks(boottime_s, random.random)
         self._watcher = Watcher(self._reader)
         self._events = PostgresEvents(self._pool, settings.shard, Veils(self._registry).event)
@@ -123,12 +125,13 @@ class Replica:
         self._relay = relay_of(settings, self._events, metrics)
         means = Means(
             self._registry,
-            Outages(self._participants, boottime_s, random.random, metrics),
+            self._tracing.around(Outages(self._participants, boottime_s, random.random, metrics)),
             slices.leader_settings(settings),
             clocks,
             metrics,
             written=self._written,
             upkeep=self._upkeep().run,
+            restored=self._tracing.restored,
         )
         self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
@@ -150,9 +153,11 @@ class Replica:
             self._backpressure.admit,
         )
         self._api = ApiServer(
-            slices.api_settings(settings), parts, ApiSecurity(security.doors, self._audit_log, security.replicas)
+            slices.api_settings(settings),
+            parts,
+            ApiSecurity(security.doors, self._audit_log, security.replicas, self._tracing.interceptors),
         )
-        self._readiness = Readiness(self._ping, self._etcd_trouble, lambda: self._api.serving)
+        self._readiness = Readiness(self._ping, lambda: self._leadership.etcd_trouble, lambda: self._api.serving)
         self._census = Census(self._count)
         self._http = HttpEndpoint(
             settings.http_listen,
@@ -250,6 +255,7 @@ class Replica:
             await self._participants.close()
             await self._saga_log.close()
             await self._audit_log.flush(AUDIT_GRACE_S)
+            await asyncio.to_thread(self._tracing.close)
             await self._pool.close()
             await self._searches.close()
             self._http.close()
@@ -319,9 +325,6 @@ class Replica:
             raise LogUnavailable("not reached yet, or not migrated")
         await self._reader.ping()
 
-    def _etcd_trouble(self) -> str | None:
-        return self._leadership.etcd_trouble
-
     def _written(self, saga: Saga, events: Sequence[Event]) -> None:
         self._watcher.nudge(saga.id)
         self._streams.nudge()
@@ -329,6 +332,7 @@ class Replica:
             self._relay.nudge()
         if self._transition_log is not None:
             self._transition_log(saga, events)
+        self._tracing.written(saga, events)
 
     def _beat(self, lag_s: float) -> None:
         self._metrics.loop_lag_s.observe(lag_s)

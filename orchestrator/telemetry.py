@@ -226,6 +226,11 @@ class Metrics:
             registry=registry,
         )
 
+        # Traces.
+        self.spans = Counter(
+            "baton_spans", "Spans sent to the collector, refused by it or dropped.", ["outcome"], registry=registry
+        )
+
         # The process.
         self.loop_lag_s = Histogram(
             "baton_loop_lag_seconds", "Lateness of the main loop's beat.", buckets=_FAST_S, registry=registry

@@ -29,6 +29,7 @@ from participants.status import (
     number_of,
     refused,
 )
+from participants.tracing import traceparent_of, within_trace
 
 log = structlog.get_logger()
 
@@ -115,7 +116,11 @@ class Dispatcher:
         self._call_max_s = call_max_s
 
     async def answer(self, method: Method, inbound: Inbound) -> Answer:
-        """The answer to one call, within its time. Raises nothing but CancelledError."""
+        """The answer to one call, within its time and its trace. Raises nothing but CancelledError."""
+        traceparent = traceparent_of(inbound.metadata)
+        return await within_trace(traceparent, method.name, inbound.call, lambda: self._answer(method, inbound))
+
+    async def _answer(self, method: Method, inbound: Inbound) -> Answer:
         limit_s = self._call_max_s if inbound.remaining_s is None else min(inbound.remaining_s, self._call_max_s)
         try:
             async with asyncio.timeout(limit_s):

@@ -17,6 +17,7 @@ from participants.call import CallIdentity, Kind
 from participants.dispatch import Dispatcher, Inbound, Method, method_of
 from participants.pb.baton.participant.v1 import participant_pb2, participant_pb2_grpc
 from participants.status import Answer, Refusal, number_of, refused
+from participants.tracing import TRACEPARENT
 
 Stream = grpc.aio.ServicerContext[participant_pb2.CallBatch, participant_pb2.ReplyBatch]
 
@@ -145,7 +146,8 @@ class _Session:
         except Refusal as refusal:
             return refused(refusal)
         remaining_s = call.timeout_ms / 1000 if call.timeout_ms > 0 else None
-        return await self._dispatcher.answer(method, Inbound(identity, call.request, (), "exchange", remaining_s))
+        metadata = ((TRACEPARENT, call.traceparent),) if call.traceparent else ()
+        return await self._dispatcher.answer(method, Inbound(identity, call.request, metadata, "exchange", remaining_s))
 
     async def _write(self) -> None:
         while True:

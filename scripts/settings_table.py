@@ -38,6 +38,7 @@ SECTIONS = {
     "Security": ("tls_", "insecure_", "access_", "jwks_", "jwt_", "caller_", "participant_"),
     "Retention": ("retention_",),
     "Events": ("events_",),
+    "Traces": ("tracing_",),
     "Drills": ("failpoints",),
 }
 OTHERS = "Others"

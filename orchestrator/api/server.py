@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -98,6 +98,8 @@ class ApiSecurity:
     doors: Doors = field(default_factory=open_doors)
     audits: Audits = field(default_factory=NoAudits)
     replicas: Dialer = PLAIN
+    # Whatever else sees each call, behind the guard.
+    within: Sequence[grpc.aio.ServerInterceptor] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class ApiServer:
         options = _options(settings.message_bytes_max)
         self._doorway = Doorway()
         # The doorway is the outer one: a replica that ends sends everybody on, whoever it is.
-        interceptors = (self._doorway, Guard(security.doors.gate, security.audits.record))
+        interceptors = (self._doorway, Guard(security.doors.gate, security.audits.record), *security.within)
         self._server = grpc.aio.server(interceptors=interceptors, options=options, maximum_concurrent_rpcs=CALLS_MAX)
         starts = Starts(
             parts.registry,

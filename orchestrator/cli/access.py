@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from orchestrator.config import is_loopback
+from orchestrator.addresses import is_loopback
 from orchestrator.errors import BatonError
 from orchestrator.security.dialer import PLAIN, Dialer, Options
 from orchestrator.security.files import Reloaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -26,7 +27,9 @@ async def run_dev(data: Path | None, console: Console, *, secure: bool = False) 
     cluster does not come up. Leaves no process behind.
     """
     data_dir = data_folder(data, "dev")
-    async with Cluster(data_dir, restart_replicas=True, secure=secure) as cluster:
+    # Whoever plays may look at the traces as well (docs/tracing.md).
+    traced = {name: value for name, value in os.environ.items() if name.startswith("BATON_TRACING_")}
+    async with Cluster(data_dir, settings=traced, restart_replicas=True, secure=secure) as cluster:
         leader = await cluster.wait_leader()
         for line in _guide(cluster, leader):
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -227,6 +227,7 @@ class _Line:
             shard=invocation.shard,
             timeout_ms=max(1, int(invocation.timeout_s * 1000)),
             answer_token=invocation.answer_token,
+            traceparent=invocation.traceparent,
         )
         try:
             reply = await exchange.call(call, invocation.timeout_s)
@@ -263,8 +264,10 @@ class _Line:
 def call_metadata(invocation: Invocation) -> tuple[tuple[str, str], ...]:
     """The metadata of a unary call, as docs/participants.md publishes it."""
     token = (("baton-answer-token", invocation.answer_token),) if invocation.answer_token else ()
+    trace = (("traceparent", invocation.traceparent),) if invocation.traceparent else ()
     return (
         *token,
+        *trace,
         ("baton-saga-id", str(invocation.saga_id)),
         ("baton-step", invocation.step),
         ("baton-kind", invocation.kind.value),

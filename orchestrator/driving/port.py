@@ -31,6 +31,8 @@ class Invocation:
     asks: bool = False
     # The participant may accept the call and answer later, by the token.
     answers_later: bool = False
+    # The trace that the participant is to go on in (W3C Trace Context); empty when nothing is traced.
+    traceparent: str = ""
 
     @property
     def idempotency_key(self) -> str:

@@ -76,7 +76,10 @@ Upkeep = Callable[[TermLog], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What every term of a leader works with. `written` is told of every saga with new rows in the log, and of them."""
+    """What every term of a leader works with.
+
+    `written` is told of every saga with new rows in the log, and of them; `restored` of every one read from the log.
+    """
 
     registry: Registry
     participants: Participants
@@ -85,6 +88,7 @@ class Means:
     metrics: Metrics
     written: Callable[[Saga, Sequence[Event]], None] = lambda saga, events: None
     upkeep: Upkeep | None = None
+    restored: Callable[[Saga], None] = lambda saga: None
 
 
 class Term:
@@ -100,6 +104,7 @@ class Term:
         self._participants = means.participants
         self._upkeep = means.upkeep
         self._written = means.written
+        self._restored = means.restored
         surroundings = Surroundings(self._clocks.chance, self.vouched, self._called, means.written)
         children = Children(term_log, means.registry, self._clocks.chance, self.wake)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics, children)
@@ -182,6 +187,7 @@ class Term:
             return None
         if stored.id in self._driving or not look.trusted(stored.id):
             return self._driving.get(stored.id)
+        self._restored(saga)
         driven = self._driving[stored.id] = Driven(saga, stored.cancel_reason)
         self._metrics.sagas_in_flight.set(len(self._driving))
         self._group.create_task(self._drive(driven))

@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc
 from psycopg.conninfo import conninfo_to_dict
 
-from orchestrator.config import Settings, is_loopback
+from orchestrator.addresses import is_loopback
+from orchestrator.config import Settings
 from orchestrator.errors import InvariantError
 from orchestrator.security.access import AccessList
 from orchestrator.security.caller import Limits
@@ -103,7 +104,7 @@ def _gate(settings: Settings, refused: Callable[[str], None]) -> Gate:
 
 
 def links_in_clear(settings: Settings) -> tuple[str, ...]:
-    """The stores on other machines that a replica with a certificate reaches without TLS: an oversight, most likely."""
+    """What on other machines a replica with a certificate reaches without TLS: an oversight, most likely."""
     if settings.tls_cert_file is None:
         return ()
     found = []
@@ -115,6 +116,9 @@ def links_in_clear(settings: Settings) -> tuple[str, ...]:
     mode = postgres.get("sslmode") or os.environ.get("PGSSLMODE") or "prefer"
     if away and mode not in ("verify-full", "verify-ca"):
         found.append(f"postgres: sslmode is {mode}, set verify-full in BATON_DSN")
+    scheme, _, collector = settings.tracing_endpoint.partition("://")
+    if scheme == "http" and not is_loopback(collector.rstrip("/")):
+        found.append("collector of traces: set https:// in BATON_TRACING_ENDPOINT")
     return tuple(found)
 
 

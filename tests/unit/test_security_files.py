@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from orchestrator.addresses import is_loopback
 from orchestrator.cli.access import ClientAccess, WouldTell
-from orchestrator.config import Settings, is_loopback
+from orchestrator.config import Settings
 from orchestrator.embedded.authority import Authority
 from orchestrator.security.assemble import links_in_clear
 from orchestrator.security.files import LOOK_INTERVAL_S, BadFile, Reloaded
