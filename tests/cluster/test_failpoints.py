@@ -131,13 +131,15 @@ async def everything_an_operator_asks(cluster: Cluster, client: Client) -> None:
         faults = fault_pb2_grpc.FaultServiceStub(channel)  # type: ignore[no-untyped-call]
         fault = fault_pb2.Fault(step="charge", order_id="o-family", error_code="INTERNAL", times=1)
         fault.error_after_commit = True
-        await faults.Inject(fault_pb2.InjectRequest(fault=fault))
+        await faults.Inject(fault)
     await client.apply_definition(FAMILY)
     found = Certificate("h:1", "/a.B/C", "/a.B/D", "hash", True, True, (("duplicate", "safe"),), datetime.now(UTC))
     await client.record_certificate(found.to_json())
     await client.ask(LIST_CERTIFICATES, certification_pb2.ListCertificatesRequest())
     await client.retire_definition("coverage", 0, "no more", "anna")
     await client.list_retirements()
+    with pytest.raises(CallRefused):
+        await client.start_saga("coverage", order("o-retired"), request_id="retired")
     await client.reinstate_definition("coverage", 0)
     saga_id = (await client.start_saga("coverage-family", order("o-family"))).saga.saga_id
 
