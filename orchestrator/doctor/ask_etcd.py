@@ -19,6 +19,7 @@ from orchestrator.leadership.etcd_transport import EtcdAccess, Metadata, Transpo
 from orchestrator.leadership.keys import Keys, decode
 from orchestrator.leadership.port import Member
 from orchestrator.pb.baton.etcd.v1 import maintenance_pb2 as pb
+from orchestrator.security.files import BadFile
 
 Response = TypeVar("Response", bound=Message)
 
@@ -46,7 +47,7 @@ async def ask_etcd(settings: Settings, timeout_s: float) -> EtcdLook:
             settings.etcd_cert_file,
             settings.etcd_key_file,
         )
-    except OSError as error:
+    except BadFile as error:
         text = f"a certificate cannot be read: {error}"
         return EtcdLook([failed(Area.ETCD, text, "mend BATON_ETCD_CA_FILE, BATON_ETCD_CERT_FILE, BATON_ETCD_KEY_FILE")])
     coordinator = EtcdCoordinator(access)

@@ -33,6 +33,9 @@ TABLE: dict[tuple[SagaState, SagaState], str] = {
     ),
     (_B, _UNDONE): "compensated completed failed resolved unknown",
     (_B, _PARKED): "parked",
+    # A child saga whose parent turns back.
+    (_DONE, _B): "undone",
+    (_DONE, _UNDONE): "undone",
     (_PARKED, _PARKED): "completed",
     (_PARKED, _P): "retried",
     (_PARKED, _R): "forced retried skipped",

@@ -181,8 +181,8 @@ def without_repetitions(history: list[saga_pb2.Transition]) -> list[tuple[int, s
 def retries(history: list[saga_pb2.Transition], trouble: Trouble) -> list[str]:
     """The status of each attempt of the step that has the trouble, and failed.
 
-    Other sagas' troubles with the same participant may open its breaker: who then comes is held and not called, which is
-    no attempt.
+    Other sagas' troubles with the same participant may open its breaker: who then comes is held and not called, which
+    is no attempt.
     """
     failed = [row for row in history if row.position == trouble.step and row.status in _FAILED_ATTEMPTS[trouble.kind]]
     return [row.error.code for row in failed if row.error.code != "NOT_CALLED"]

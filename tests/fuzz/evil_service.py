@@ -43,6 +43,8 @@ steps:
     action: {{method: shop.v1.EchoService/Do, request: {{text: input.text}}}}
     compensation: none
     timeout: 500ms
+    # An outage spends no attempt: this ends it.
+    within: 4s
     retry: {{retries: 1, initial: 20ms}}
 """
 

@@ -70,7 +70,9 @@ async def test_a_participant_that_misbehaves_harms_its_own_saga_alone(
         ended = await run(client, name, manner)
         failed = [row for row in ended.history if row.HasField("error")]
         codes = {row.error.code for row in failed} or {""}
-        assert codes <= _OUTCOMES[manner], failed
+        # A participant that hangs up every time is taken for one that is away: held until the time of its step is over.
+        away = {"NOT_CALLED", "DEADLINE_EXCEEDED"} if "UNAVAILABLE" in _OUTCOMES[manner] else set()
+        assert codes <= _OUTCOMES[manner] | away, failed
         completed = ended.saga.state == saga_pb2.SAGA_STATE_COMPLETED
         # A flood may be over before the last attempt.
         assert completed == (codes == {""}) or (completed and "" in _OUTCOMES[manner])

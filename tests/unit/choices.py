@@ -32,6 +32,8 @@ class World:
     now: datetime = NOW
     cancel: str | None = None
     events: tuple[Event, ...] = ()
+    # A step of another saga runs it, and may turn back when it has completed.
+    child: bool = False
 
     @property
     def moment(self) -> Moment:
@@ -55,6 +57,10 @@ def choices(world: World) -> Iterator[tuple[str, World]]:
         yield "park", replace(world, saga=evolve(saga, event), events=(event,))
     if saga.state not in (SagaState.COMPLETED, SagaState.COMPENSATED):
         yield from _signals(world)
+    elif world.child and saga.state is SagaState.COMPLETED:
+        heeded = heed(saga, Signal(1, Verb.UNDO), world.moment)
+        if heeded is not None and heeded.events:
+            yield "undo", replace(world, saga=heeded.saga, events=heeded.events)
 
 
 def _commands(world: World) -> Iterator[tuple[str, World]]:

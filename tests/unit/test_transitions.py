@@ -41,7 +41,8 @@ def walked() -> set[tuple[str, str, str]]:
     found = set()
     for saga, depth in WALKS.values():
         epoch = saga.open[0].intent_epoch if saga.open else EPOCH
-        front = [World(saga, epoch), World(saga, epoch, NOW + timedelta(seconds=60))]
+        late = NOW + timedelta(seconds=60)
+        front = [World(saga, epoch, child=True), World(saga, epoch, late, child=True)]
         seen = {key(world) for world in front}
         for _ in range(depth):
             reached = [after for world in front for _, after in choices(world) if not _record(found, world, after)]
