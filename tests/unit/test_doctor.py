@@ -164,7 +164,11 @@ def test_replicas_that_are_missing_differ_or_do_not_lead_are_named() -> None:
     ("changes", "severity", "text"),
     [
         ({"etcd_endpoints": "h:1"}, Severity.WARNING, "one member"),
-        ({"api_listen": "0.0.0.0:7400"}, Severity.FAILED, "BATON_API_ADVERTISE is 0.0.0.0:7400"),
+        (
+            {"api_listen": "0.0.0.0:7400", "insecure_listen": True},
+            Severity.FAILED,
+            "BATON_API_ADVERTISE is 0.0.0.0:7400",
+        ),
         ({"peer_advertise": "host:7490"}, Severity.FAILED, "nobody else can connect"),
         ({"input_bytes_max": 5_000_000}, Severity.FAILED, "BATON_INPUT_BYTES_MAX"),
         ({"log_absence_max_s": 4.0}, Severity.WARNING, "BATON_LOG_ABSENCE_MAX_S"),
