@@ -167,7 +167,7 @@ def test_replicas_that_are_missing_differ_or_do_not_lead_are_named() -> None:
         (
             {"api_listen": "0.0.0.0:7400", "insecure_listen": True},
             Severity.FAILED,
-            "BATON_API_ADVERTISE is 0.0.0.0:7400",
+            "BATON_API_ADVERTISE is 0.0.0.0",
         ),
         ({"peer_advertise": "host:7490"}, Severity.FAILED, "nobody else can connect"),
         ({"input_bytes_max": 5_000_000}, Severity.FAILED, "BATON_INPUT_BYTES_MAX"),
