@@ -216,7 +216,7 @@ _DAMAGE = {
     ),
     "no-such-step": (
         "UPDATE baton.step_log SET position = 77 WHERE saga_id = %(id)s AND sequence = 1",
-        "row 1 executes step 77",
+        "row 1 names step 77 of 3",
     ),
     "no-such-version": ("UPDATE baton.saga SET version = 99 WHERE id = %(id)s", "no version 99"),
     "no-such-definition": ("UPDATE baton.saga SET definition = 'lost' WHERE id = %(id)s", "'lost'"),
