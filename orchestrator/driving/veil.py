@@ -20,6 +20,9 @@ from orchestrator.saga.model import Failure, Json, Saga
 from orchestrator.saga.secrets import EVERYTHING, HIDDEN, blanked, redacted, scrubbed, secret_texts
 from orchestrator.sagalog.records import NewSaga, SagaRecord, TransitionRecord
 
+# Why rows could not be understood: about the rows themselves, and never a word of what they hold.
+_ROWS = "CORRUPT_LOG"
+
 log = structlog.get_logger()
 
 
@@ -83,6 +86,8 @@ class Veil:
 
     def _failure(self, failure: Failure | None) -> Failure | None:
         if failure is None or not (self.texts or self.mute):
+            return failure
+        if failure.code == _ROWS:
             return failure
         if self.mute:
             return replace(failure, message=HIDDEN)

@@ -36,6 +36,7 @@ from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.events import PostgresEvents
 from orchestrator.sagalog.intake import Intake, IntakeSettings
+from orchestrator.sagalog.level import LEVEL_OPTION
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
@@ -356,8 +357,8 @@ class ApiWorld:
         return int(self.rows("SELECT count(*) FROM baton.saga")[0][0])
 
     def execute(self, statement: str, *parameters: Any) -> None:
-        """Change the log by hand."""
-        with psycopg.connect(self.dsn) as connection:
+        """Change the log by hand, as this release may."""
+        with psycopg.connect(self.dsn, options=LEVEL_OPTION) as connection:
             connection.execute(statement.encode(), parameters)
 
 

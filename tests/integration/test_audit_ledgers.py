@@ -21,8 +21,8 @@ DONE, UNDONE = (str(UUID(int=number)) for number in (1, 2))
 DEFINITION = """
 name: order
 steps:
-  - {name: reserve, compensation: {method: x.Y/Z}}
-  - {name: charge, compensation: {method: x.Y/Z}}
+  - {name: reserve, action: {method: x.Y/X}, compensation: {method: x.Y/Z}}
+  - {name: charge, action: {method: x.Y/X}, compensation: {method: x.Y/Z}}
 """
 
 STEPS = [
