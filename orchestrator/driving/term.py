@@ -205,7 +205,10 @@ class Term:
             stored.created_at,
             starts_at=stored.starts_at,
         )
-        return fold(saga, stored.events)
+        saga = fold(saga, stored.events)
+        if stored.state == SagaState.PENDING and saga.state is not SagaState.PENDING:
+            raise CorruptLog(f"its row says that it is {stored.state}, its log that it is {saga.state}")
+        return saga
 
     async def _drive(self, driven: Driven) -> None:
         saga_id, ended = driven.saga.id, driven.saga.state.terminal

@@ -64,6 +64,7 @@ def stored_row(row: Row) -> StoredSaga:
         events=events,
         last_sequence=last,
         parked=row.state is SagaState.FAILED,
+        state=row.state.value,
         starts_at=row.starts_at,
     )
 

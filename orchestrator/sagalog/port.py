@@ -30,6 +30,8 @@ class StoredSaga:
     last_sequence: int
     flaw: str | None = None
     parked: bool = False
+    # What the row says, to be compared with what the events say; empty where nobody compares.
+    state: str = ""
     starts_at: datetime | None = None
 
 

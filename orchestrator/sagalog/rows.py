@@ -141,6 +141,7 @@ def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
         max(last_sequence, sequence),
         flaw,
         state == SagaState.FAILED,
+        state,
         start_at,
     )
 
