@@ -1,4 +1,4 @@
-"""Faults of FAULTS.md on whole clusters of real processes, by the drill's own runner, each audited for every invariant.
+"""The catalogue's faults on clusters of real processes, by the drill's own runner, each audited for every invariant.
 
 `baton drill` makes all of them, as often as it takes to judge how long they cost. Here a fault is made a few times: the
 bounds of a pause or a gap may meet a machine that is busy with something else, so that the median counts, and only
