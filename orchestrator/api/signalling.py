@@ -13,11 +13,11 @@ from orchestrator.api.port import Registry, SagaReader
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import CorruptLog, NotFound, WrongState
 from orchestrator.saga.events import Order
-from orchestrator.saga.machine import fold
 from orchestrator.saga.model import Json, Saga, SagaId, SagaState
 from orchestrator.saga.signals import NEEDS_EVIDENCE, REOPENING, Signal, Verb
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
+from orchestrator.sagalog.restoring import restored
 from orchestrator.sagalog.signal_box import Fate, WaitingStep
 from orchestrator.security.caller import ANONYMOUS, current
 
@@ -100,18 +100,8 @@ class Signalling:
             raise UnknownName("saga_id", f"there is no saga {saga_id}")
         current().require(stored.definition)
         try:
-            if stored.flaw is not None:
-                raise CorruptLog(stored.flaw)
             compiled = await self._registry.get(stored.definition, stored.version)
-            saga = Saga(
-                stored.id,
-                compiled.definition,
-                stored.input,
-                stored.labels,
-                stored.created_at,
-                starts_at=stored.starts_at,
-            )
-            return fold(saga, stored.events)
+            return restored(stored, compiled.definition)
         except (CorruptLog, NotFound) as error:
             raise WrongState(f"the rows of saga {saga_id} cannot be understood: {error}") from error
 

@@ -25,6 +25,7 @@ from orchestrator.saga.events import Event
 from orchestrator.saga.machine import fold, parked
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
 from orchestrator.sagalog.port import Claim, Heard, StoredSaga, TermLog
+from orchestrator.sagalog.restoring import restored
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -194,21 +195,8 @@ class Term:
         return driven
 
     async def _restore(self, stored: StoredSaga) -> Saga:
-        if stored.flaw is not None:
-            raise CorruptLog(stored.flaw)
         compiled = await self._registry.get(stored.definition, stored.version)
-        saga = Saga(
-            stored.id,
-            compiled.definition,
-            stored.input,
-            stored.labels,
-            stored.created_at,
-            starts_at=stored.starts_at,
-        )
-        saga = fold(saga, stored.events)
-        if stored.state == SagaState.PENDING and saga.state is not SagaState.PENDING:
-            raise CorruptLog(f"its row says that it is {stored.state}, its log that it is {saga.state}")
-        return saga
+        return restored(stored, compiled.definition)
 
     async def _drive(self, driven: Driven) -> None:
         saga_id, ended = driven.saga.id, driven.saga.state.terminal

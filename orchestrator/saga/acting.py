@@ -16,7 +16,7 @@ from orchestrator.saga.definition import OnUnknown, Step, Work
 from orchestrator.saga.events import Order, Status
 from orchestrator.saga.evolve import NOT_CALLED, NOT_TO_BE_MADE
 from orchestrator.saga.mapping import PointsNowhere, holds, value_of
-from orchestrator.saga.model import Cursor, Kind, Phase, SagaState, doubtful
+from orchestrator.saga.model import Cursor, Kind, SagaState, doubtful
 from orchestrator.saga.progress import committed, context, ready
 from orchestrator.saga.script import Script
 
@@ -71,7 +71,7 @@ def rejected(script: Script, cursor: Cursor, reason: str, order: Order | None) -
 def intend(script: Script) -> None:
     """Write the intents of all actions that may begin now, or begin again."""
     for cursor in script.saga.open:
-        if cursor.kind is Kind.ACTION and _wants_intent(script, cursor):
+        if cursor.kind is Kind.ACTION and script.wants_intent(cursor):
             _intend_again(script, cursor)
     while not script.saga.paused and (positions := ready(script.saga)):
         before = len(script.saga.skipped)
@@ -81,12 +81,6 @@ def intend(script: Script) -> None:
                 _begin(script, position)
         if len(script.saga.skipped) == before:
             return
-
-
-def _wants_intent(script: Script, cursor: Cursor) -> bool:
-    if cursor.phase is Phase.INTENDED:
-        return cursor.intent_epoch != script.moment.epoch
-    return cursor.phase is Phase.BACKOFF and cursor.position in script.due
 
 
 def _intend_again(script: Script, cursor: Cursor) -> None:

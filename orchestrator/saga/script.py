@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.evolve import evolve
-from orchestrator.saga.model import Cursor, Epoch, Saga
+from orchestrator.saga.model import Cursor, Epoch, Phase, Saga
 from orchestrator.saga.progress import turnable
 
 
@@ -62,6 +62,12 @@ class Script:
         # A paused saga is left as it is, by its deadline too; that is asked again when it is resumed.
         deadline = self.saga.deadline
         return deadline is not None and not self.saga.paused and self.moment.now >= deadline
+
+    def wants_intent(self, cursor: Cursor) -> bool:
+        """Whether the next attempt of a step under way may be intended now, or must be under this epoch."""
+        if cursor.phase is Phase.INTENDED:
+            return cursor.intent_epoch != self.moment.epoch
+        return cursor.phase is Phase.BACKOFF and cursor.position in self.due
 
     def limit(self, within_s: float | None) -> datetime | None:
         """When something that begins now and may take `within_s` seconds must be over."""

@@ -13,7 +13,7 @@ from orchestrator.saga.acting import hold
 from orchestrator.saga.backoff import COMPENSATION_RETRY, RetryPolicy
 from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.events import Status
-from orchestrator.saga.model import Cursor, Kind, Phase, SagaState
+from orchestrator.saga.model import Cursor, Kind, SagaState
 from orchestrator.saga.progress import undoable
 from orchestrator.saga.script import Script
 
@@ -52,7 +52,7 @@ def intend(script: Script) -> None:
     if script.saga.state is not SagaState.COMPENSATING:
         return
     for cursor in script.saga.open:
-        if cursor.kind is Kind.COMPENSATION and _wants_intent(script, cursor):
+        if cursor.kind is Kind.COMPENSATION and script.wants_intent(cursor):
             _intend_again(script, cursor)
     for position in undoable(script.saga):
         _, within_s = _bounds(script, position)
@@ -61,12 +61,6 @@ def intend(script: Script) -> None:
     if saga.state is SagaState.COMPENSATING and not (saga.open or saga.to_compensate):
         left = ", ".join(saga.definition.step(position).name for position in saga.uncompensated)
         script.add(Status.PARKED, code="PARKED", message=f"could not compensate: {left}")
-
-
-def _wants_intent(script: Script, cursor: Cursor) -> bool:
-    if cursor.phase is Phase.INTENDED:
-        return cursor.intent_epoch != script.moment.epoch
-    return cursor.phase is Phase.BACKOFF and cursor.position in script.due
 
 
 def _intend_again(script: Script, cursor: Cursor) -> None:
