@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -186,6 +187,17 @@ def retries(history: list[saga_pb2.Transition], trouble: Trouble) -> list[str]:
     """
     failed = [row for row in history if row.position == trouble.step and row.status in _FAILED_ATTEMPTS[trouble.kind]]
     return [row.error.code for row in failed if row.error.code != "NOT_CALLED"]
+
+
+def calls(history: list[saga_pb2.Transition]) -> set[int]:
+    """Which calls of its step each row is about: its attempt, less the times before at which the step was not called."""
+    numbers: set[int] = set()
+    not_called: Counter[tuple[int, str]] = Counter()
+    for row in history:
+        step = (row.position, "compensation" if row.status.startswith("compensat") else "action")
+        numbers.add(row.attempt - not_called[step])
+        not_called[step] += row.error.code == "NOT_CALLED"
+    return numbers
 
 
 def quiet_cases() -> Iterator[Case]:

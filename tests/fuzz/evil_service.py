@@ -42,18 +42,18 @@ steps:
     service: {address}
     action: {{method: shop.v1.EchoService/Do, request: {{text: input.text}}}}
     compensation: none
-    timeout: 500ms
+    timeout: {timeout}
     # An outage spends no attempt: this ends it.
-    within: 4s
+    within: {within}
     retry: {{retries: 1, initial: 20ms}}
 """
 
 
-def definition(name: str, address: str) -> tuple[str, bytes]:
+def definition(name: str, address: str, timeout: str = "500ms", within: str = "4s") -> tuple[str, bytes]:
     """A saga of one step, whose input says how the participant answers; with its descriptors."""
     file = FileDescriptorProto()
     echo_pb2.DESCRIPTOR.CopyToProto(file)
-    return _YAML.format(name=name, address=address), FileDescriptorSet(file=[file]).SerializeToString()
+    return _YAML.format(name=name, address=address, timeout=timeout, within=within), FileDescriptorSet(file=[file]).SerializeToString()
 
 
 class EvilService(grpc.GenericRpcHandler):

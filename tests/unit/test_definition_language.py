@@ -214,6 +214,12 @@ def test_a_violation_names_its_line_and_its_step() -> None:
     assert answer.told.startswith(f"line {answer.line}, step hotel, steps[1].answer: 'soon' must be")
 
 
+@pytest.mark.parametrize("new", [f"results.{'x' * 4000}.id", f'"{"x" * 4000}".id'])
+def test_a_long_name_in_an_expression_is_not_repeated_at_length(new: str) -> None:
+    [violation] = violations(changed("room: results.hotel.room", f"room: {new!r}")).values()
+    assert len(violation.description) < 1000
+
+
 def test_a_missing_field_is_found_on_the_line_of_its_step() -> None:
     (missing,) = violations(changed("    service: mail:1\n", "")).values()
     assert (missing.field, missing.step) == ("steps[5].service", "tell")
