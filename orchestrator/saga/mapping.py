@@ -27,7 +27,6 @@ REQUEST_SIZE_MAX = 2_000_000
 _PLAIN_MAX = 50
 _SHOWN_CHARS = 60
 _REASON_CHARS = 200
-_NAMES_CHARS = 400
 
 # What jmespath raises, beside its own errors, for what it was not made for: numbers of thousands of digits, infinity,
 # values that cannot be ordered, more nesting than the stack has.
@@ -258,11 +257,6 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:_REASON_CHARS]
 
 
-def _clipped(text: str, chars: int = _REASON_CHARS) -> str:
-    """As much of a text that a definition makes as helps somebody."""
-    return text if len(text) <= chars else f"{text[:chars]}…"
-
-
 def _larger(value: Any, size_max: int) -> bool:
     """Whether a value, written out, has more characters and values than that; no more of it is looked at."""
     size, pending = 0, [value]
@@ -286,10 +280,10 @@ def _problem(path: tuple[str, ...], results: frozenset[str]) -> str | None:
             return None
         case ("results", step, *_):
             known = ", ".join(sorted(results)) or "none: this is the first step"
-            return f"reads the result of {_clipped(repr(step))}; results that exist by then: {_clipped(known, _NAMES_CHARS)}"
+            return f"reads the result of {step!r}; results that exist by then: {known}"
         case ("results",):
             return "reads all results; name the step, as in results.reserve.id"
         case ("saga", *_):
             return f"reads an unknown field of saga; known are {', '.join(sorted(_SAGA_FIELDS))}"
         case _:
-            return f"starts at {_clipped(repr(path[0]))}; an expression starts at {', '.join(sorted(ROOTS))}"
+            return f"starts at {path[0]!r}; an expression starts at {', '.join(sorted(ROOTS))}"

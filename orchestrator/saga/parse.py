@@ -24,6 +24,7 @@ STEPS_MAX = 100
 HOLD_OF_LAST_DEFAULT = 20
 HOLD_OF_LAST_MAX = 10_000
 HOLD_FOR_DEFAULT_S = 300.0
+_DESCRIPTION_CHARS = 500
 
 _FIELDS = {"name", "description", "within", "compensate", "secrets", "hold_starts", "certified", "steps"}
 
@@ -63,7 +64,11 @@ def _located(violations: Iterable[FieldViolation], document: Any, place: Place) 
             entry = entries[int(index)] if index.isdecimal() and int(index) < len(entries) else None
             name = entry.get("name") if isinstance(entry, dict) else None
             step = f"{name:.100}" if isinstance(name, str) else ""
-        yield replace(violation, line=place.line_of(violation.field), step=step)
+        description = violation.description
+        if len(description) > _DESCRIPTION_CHARS:
+            # A definition may have names of any length, until they are refused.
+            description = f"{description[:_DESCRIPTION_CHARS]}…"
+        yield replace(violation, description=description, line=place.line_of(violation.field), step=step)
 
 
 def _definition(reader: Reader, document: Any, version: int) -> Definition | None:
