@@ -190,7 +190,7 @@ def retries(history: list[saga_pb2.Transition], trouble: Trouble) -> list[str]:
 
 
 def calls(history: list[saga_pb2.Transition]) -> set[int]:
-    """Which calls of its step each row is about: its attempt, less the times before at which the step was not called."""
+    """Which calls of its step each row is about: its attempt, less the times that it was held uncalled before."""
     numbers: set[int] = set()
     not_called: Counter[tuple[int, str]] = Counter()
     for row in history:

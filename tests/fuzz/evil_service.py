@@ -53,7 +53,8 @@ def definition(name: str, address: str, timeout: str = "500ms", within: str = "4
     """A saga of one step, whose input says how the participant answers; with its descriptors."""
     file = FileDescriptorProto()
     echo_pb2.DESCRIPTOR.CopyToProto(file)
-    return _YAML.format(name=name, address=address, timeout=timeout, within=within), FileDescriptorSet(file=[file]).SerializeToString()
+    yaml = _YAML.format(name=name, address=address, timeout=timeout, within=within)
+    return yaml, FileDescriptorSet(file=[file]).SerializeToString()
 
 
 class EvilService(grpc.GenericRpcHandler):
