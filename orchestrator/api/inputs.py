@@ -41,22 +41,22 @@ async def saga_input(text: str, bytes_max: int) -> Json:
     return parsed(data) if len(data) <= LARGE_BYTES else await asyncio.to_thread(parsed, data)
 
 
-def parsed(data: bytes) -> Json:
-    """The input as JSON values. Raises Rejected as `saga_input` does."""
+def parsed(data: bytes, field: str = "input_json", root: str = "input") -> Json:
+    """The JSON object in `field`, which the log can store. Raises Rejected, naming it, or `<root>.<path>` inside it."""
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise rejected("input_json", f"is not JSON: {error}") from None
+        raise rejected(field, f"is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise rejected("input_json", f"must be a JSON object, not {_kind(value)}")
+        raise rejected(field, f"must be a JSON object, not {_kind(value)}")
     if (count := _values(data)) > VALUES_MAX and (count := _counted(value)) > VALUES_MAX:
-        raise rejected("input_json", f"has {count} values; {VALUES_MAX} are allowed")
+        raise rejected(field, f"has {count} values; {VALUES_MAX} are allowed")
     # Nearly every input is found good by its text alone; only a suspicious one is walked through.
     if _SUSPICIOUS.search(data) or not _shallow(data, value):
         # orjson makes floats of integers that do not fit; Python's own parser keeps them.
-        violations = _inspect(value) or _inspect(json.loads(data))
+        violations = _inspect(value, root) or _inspect(json.loads(data), root)
         if violations:
-            raise Rejected("the input cannot be stored", tuple(violations))
+            raise Rejected(f"the {root} cannot be stored", tuple(violations))
     return value
 
 
@@ -94,10 +94,10 @@ def _shallow(data: bytes, value: Json) -> bool:
     return False
 
 
-def _inspect(value: Json) -> list[FieldViolation]:
-    """What is wrong inside an input, by the paths of its fields."""
+def _inspect(value: Json, root: str) -> list[FieldViolation]:
+    """What is wrong inside an object, by the paths of its fields."""
     violations: list[FieldViolation] = []
-    pending: list[tuple[str, Any, int]] = [("input", value, 0)]
+    pending: list[tuple[str, Any, int]] = [(root, value, 0)]
     while pending and len(violations) < _VIOLATIONS_MAX:
         path, item, depth = pending.pop()
         if isinstance(item, dict | list) and depth < DEPTH_MAX:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-import orjson
-
 from orchestrator.api import checks
 from orchestrator.api.errors import UnknownName
+from orchestrator.api.inputs import parsed
 from orchestrator.api.port import Registry, SagaReader
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import CorruptLog, NotFound, WrongState
@@ -126,10 +125,4 @@ def json_object(field: str, text: str) -> Json | None:
         return None
     if len(text) > _RESULT_BYTES_MAX:
         raise checks.rejected(field, f"has {len(text)} characters; {_RESULT_BYTES_MAX} are allowed")
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise checks.rejected(field, f"is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise checks.rejected(field, "must be a JSON object")
-    return value
+    return parsed(text.encode(), field, field)

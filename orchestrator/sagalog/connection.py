@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.types.json import set_json_loads
 
 from orchestrator.errors import LogUnavailable
 from orchestrator.failpoints import effects
@@ -117,6 +119,8 @@ async def _connect_to(timeout_s: float, host: str) -> psycopg.AsyncConnection:
         await strike(effects.CONNECT.before)
     connection = await psycopg.AsyncConnection.connect(host, autocommit=True)
     try:
+        # What is read must be fit to be written again: Postgres spells 1e23 as an integer, which orjson could not write.
+        set_json_loads(orjson.loads, connection)
         if connection.info.server_version >= 170000:
             await connection.execute(f"SET transaction_timeout = {int(timeout_s * 1000)}".encode())
         if ARMED:

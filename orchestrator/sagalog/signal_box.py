@@ -8,8 +8,9 @@ from datetime import datetime
 from uuid import uuid4
 
 import orjson
+import psycopg
 
-from orchestrator.errors import AlreadyTold, NotFound
+from orchestrator.errors import AlreadyTold, FieldViolation, NotFound, Rejected
 from orchestrator.saga.model import Json, SagaId
 from orchestrator.saga.signals import Signal
 from orchestrator.sagalog.pool import Pool
@@ -49,7 +50,8 @@ class SignalBox:
     async def post(self, saga_id: SagaId, signal: Signal) -> int:
         """Store a signal, durably; its number.
 
-        Raises NotFound when there is no such saga, AlreadyTold when another answer for the step waits to be heeded.
+        Raises NotFound when there is no such saga, AlreadyTold when another answer for the step waits to be heeded,
+        Rejected when the answer holds what cannot be stored.
         """
         parameters = {
             "key": uuid4(),
@@ -61,7 +63,12 @@ class SignalBox:
             "message": signal.message,
             "ordered": None if signal.order is None else _json(asdict(signal.order)),
         }
-        rows = await self._pool.fetch(_SQL["post"], parameters)
+        try:
+            rows = await self._pool.fetch(_SQL["post"], parameters)
+        except psycopg.DataError as error:
+            # Not what Postgres quotes of it: it may be a secret.
+            problem = f"holds what Postgres cannot store: {error.diag.message_primary}"
+            raise Rejected("the answer cannot be stored", (FieldViolation("response", problem),)) from None
         sagas, number, _ = rows[0]
         if not sagas:
             raise NotFound(f"there is no saga {saga_id}")

@@ -134,12 +134,17 @@ class PostgresTermLog(TermReader):
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         """Commit `batch` once, however often it takes; resolve what waits for it."""
-        parameters: dict[str, Any] = append_parameters([(w.saga, w.events, w.heard) for w in batch])
-        parameters |= self._scope
         began_s = time.monotonic()
         try:
+            parameters: dict[str, Any] = append_parameters([(w.saga, w.events, w.heard) for w in batch])
+        except (TypeError, ValueError) as error:
+            # A value that is no JSON.
+            await self._set_apart(batch, error)
+            return
+        parameters |= self._scope
+        try:
             await self._until_known("append", parameters, rows=len(parameters["log_saga"]))
-        except REFUSED_VALUES as error:
+        except (*REFUSED_VALUES, UnicodeError) as error:
             await self._set_apart(batch, error)
             return
         self._last_committed = next(((w.saga.id, w.events[-1].sequence) for w in batch if w.events), None)
@@ -150,10 +155,10 @@ class PostgresTermLog(TermReader):
                 waiting.done.set_result(None)
 
     async def _set_apart(self, batch: list[_Waiting], error: Exception) -> None:
-        """Postgres refused a value in `batch`: find the transition that it belongs to, so that no other suffers."""
+        """A value in `batch` cannot be stored: find the transition that it belongs to, so that no other suffers."""
         if len(batch) == 1:
             if not batch[0].done.done():
-                batch[0].done.set_exception(CorruptLog(f"Postgres refused the row: {error}"))
+                batch[0].done.set_exception(CorruptLog(f"the row cannot be stored: {_refusal(error)}"))
             return
         for waiting in batch:
             await self._commit([waiting])
@@ -320,6 +325,13 @@ class PostgresTermLog(TermReader):
         self._waiting.clear()
         await self._writer.close()
         await self._reader.close()
+
+
+def _refusal(error: Exception) -> str:
+    """Why a value cannot be stored. Without what Postgres quotes of it: it may be a secret."""
+    if isinstance(error, psycopg.Error):
+        return f"Postgres refused it: {error.diag.message_primary or type(error).__name__}"
+    return type(error).__name__ if isinstance(error, UnicodeError) else str(error)
 
 
 def scope(shard: int, epoch: int) -> dict[str, Any]:

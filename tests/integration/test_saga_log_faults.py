@@ -92,21 +92,40 @@ async def test_a_writer_that_stopped_with_the_fence_row_does_not_hold_up_the_rai
     await successor.close()
 
 
-async def test_a_value_that_postgres_refuses_harms_its_own_saga_alone(database: str, log: PostgresSagaLog) -> None:
+@pytest.mark.parametrize("value", ["\x00 is secret", 10**23], ids=["no-text", "no-json"])
+async def test_a_value_that_cannot_be_stored_harms_its_own_saga_alone(
+    database: str, log: PostgresSagaLog, value: object
+) -> None:
     insert(database, *range(1, 21))
     term, writing = await begin(log, 1)
 
     async def write(number: int) -> None:
         running, events = decide(saga(number), Ready(), moment(term.epoch))
         await term.append(running, events)
-        result = {"text": "\x00"} if number == 7 else {"text": "fine"}
+        result = {"text": value if number == 7 else "fine"}
         done, events = decide(running, Succeeded(result), moment(term.epoch))
         await term.append(done, events)
 
     results = await asyncio.gather(*(write(number) for number in range(1, 21)), return_exceptions=True)
     assert isinstance(results[6], CorruptLog)
+    assert "secret" not in str(results[6])
     assert [r for i, r in enumerate(results) if i != 6] == [None] * 19
     assert len(log_rows(database)) == 19 * 3 + 1
+    await end(term, writing)
+
+
+async def test_a_number_beyond_64_bits_is_read_as_it_was_written(database: str, log: PostgresSagaLog) -> None:
+    insert(database, 1)
+    term, writing = await begin(log, 1)
+    running, events = decide(saga(1), Ready(), moment(term.epoch))
+    result = {"mass": 1e23, "most": 2**64 - 1, "least": -(2**63), "exact": 2**63 - 1}
+    done, more = decide(running, Succeeded(result), moment(term.epoch))
+    await term.append(done, (*events, *more))
+    (stored,) = await term.sagas([done.id])
+    read = next(event.result for event in stored.events if event.result)
+    assert read == result
+    assert isinstance(read["mass"], float)
+    await term.append(*decide(done, Succeeded(read), moment(term.epoch)))
     await end(term, writing)
 
 
