@@ -14,6 +14,7 @@ from typing import Any, Literal, TextIO
 
 import orjson
 import structlog
+import structlog.tracebacks
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
@@ -316,6 +317,12 @@ def _readable(value: object) -> str:
     return text if _WORD(text) else repr(text)
 
 
+# Without the local variables of every frame, which structlog adds by default: they hold inputs, secrets and passwords.
+_JSON_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
 def set_up_log(log_format: LogFormat, level: str) -> None:
     """Make structlog write one event a line to standard error, for people or for machines."""
     renderer: structlog.typing.Processor = (
@@ -326,7 +333,7 @@ def set_up_log(log_format: LogFormat, level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if log_format == "json" else structlog.processors.ExceptionRenderer(),
+            _JSON_TRACEBACKS if log_format == "json" else structlog.processors.ExceptionRenderer(),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

@@ -12,8 +12,8 @@ from orchestrator.driving.veil import Veils, shown_request
 from orchestrator.errors import WrongState
 from orchestrator.pb.baton.v1 import operations_pb2 as pb
 from orchestrator.pb.baton.v1 import operations_pb2_grpc
-from orchestrator.saga.model import SagaId, SagaState
-from orchestrator.saga.plan import plan_cancel, resolutions
+from orchestrator.saga.model import Saga, SagaId, SagaState
+from orchestrator.saga.plan import PlannedCall, plan_cancel, resolutions
 from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.records import SagaFilter
 from orchestrator.security.caller import current
@@ -89,7 +89,7 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
                 step=call.step,
                 service=call.service,
                 method=call.method,
-                request_json="" if call.request is None else orjson.dumps(shown_request(saga, call.request)).decode(),
+                request_json=_request_json(saga, call),
                 unknown_because=call.because,
             )
             for call in plan.calls
@@ -107,6 +107,14 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
             return resolutions(await self._signalling.folded(saga_id))
         except WrongState:
             return ()
+
+
+def _request_json(saga: Saga, call: PlannedCall) -> str:
+    """A planned request without secrets; empty where it is not known."""
+    if call.request is None:
+        return ""
+    request = call.request if call.mapping is None else shown_request(saga, call.mapping, call.request)
+    return orjson.dumps(request).decode()
 
 
 def _whole(verb: Verb, request: pb.SagaOrder) -> Signal:

@@ -16,6 +16,7 @@ from orchestrator.driving.registry import Compiled
 from orchestrator.errors import BatonError
 from orchestrator.events.model import EventRecord
 from orchestrator.saga.definition import Definition
+from orchestrator.saga.mapping import Leaf, Mapping, Tree
 from orchestrator.saga.model import Failure, Json, Saga
 from orchestrator.saga.secrets import EVERYTHING, HIDDEN, blanked, redacted, scrubbed, secret_texts
 from orchestrator.sagalog.records import NewSaga, SagaRecord, TransitionRecord
@@ -159,13 +160,39 @@ def of_definition(definition: Definition) -> Veil:
     return Veil(input=definition.secrets, steps=steps)
 
 
-def shown_request(saga: Saga, request: Json) -> Json:
-    """A request that was made for a saga, without what it has of the saga's secrets."""
+def shown_request(saga: Saga, mapping: Mapping, request: Json) -> Json:
+    """A request that `mapping` has made for a saga, without what it has of the saga's secrets.
+
+    A secret that was taken over is found by its value, what an expression has made of one by what it reads.
+    """
     definition = saga.definition
     shown: Json = blanked(request, saga.input, definition.secrets)
     for position, result in saga.results:
         shown = blanked(shown, result, definition.step(position).secrets)
-    return shown
+    secret = [("input", *_names(path)) for path in definition.secrets]
+    secret += [("results", step.name, *_names(path)) for step in definition.steps for path in step.secrets]
+    return _without_made(mapping.tree, shown, secret) if secret else shown
+
+
+def _without_made(tree: Tree, shown: Json, secret: list[tuple[str, ...]]) -> Json:
+    found = dict(shown)
+    for name, node in tree.items():
+        if name not in found:
+            continue
+        if not isinstance(node, Leaf):
+            found[name] = _without_made(node, found[name], secret)
+        elif node.path is None and any(_meet(read, path) for read in node.reads for path in secret):
+            found[name] = HIDDEN
+    return found
+
+
+def _meet(read: tuple[str, ...], secret: tuple[str, ...]) -> bool:
+    """Whether what is read is the secret, is inside it, or has it inside."""
+    return all(a == b for a, b in zip(read, secret, strict=False))
+
+
+def _names(path: str) -> list[str]:
+    return [name.partition("[")[0] for name in path.split(".")]
 
 
 def _shown(text: str, hide: Callable[[Any], Any]) -> str:

@@ -176,6 +176,11 @@ class Definition:
         return next((number for number, step in enumerate(self.steps, start=1) if step.pivot), 0)
 
     @cached_property
+    def has_secrets(self) -> bool:
+        """Whether anything in a saga of this definition is a secret."""
+        return bool(self.secrets) or any(step.secrets for step in self.steps)
+
+    @cached_property
     def descendants(self) -> tuple[frozenset[int], ...]:
         """For each step, by index, the positions of all steps that come after it, however far."""
         found: list[set[int]] = [set() for _ in self.steps]

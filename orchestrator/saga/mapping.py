@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jmespath
-from jmespath.exceptions import JMESPathError
+from jmespath.exceptions import JMESPathError, JMESPathTypeError
 from jmespath.parser import ParsedResult
 
 from orchestrator.errors import BatonError, FieldViolation
@@ -251,9 +251,14 @@ def _parsed(expression: str) -> ParsedResult:
 
 
 def _reason(error: Exception) -> str:
-    """What jmespath says, on one line and without the values that it quotes at any length."""
+    """What jmespath says, on one line and without the values that it quotes: they may be secrets."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if isinstance(error, JMESPathTypeError):
+        wanted = ", ".join(error.expected_types)
+        return f"{error.function_name}() takes {wanted}, not {error.actual_type}"
+    if not isinstance(error, JMESPathError):
+        return "it goes beyond what JMESPath can do"
     return " ".join(str(error).split())[:_REASON_CHARS]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.evolve import evolve
-from orchestrator.saga.mapping import PointsNowhere
+from orchestrator.saga.mapping import Mapping, PointsNowhere
 from orchestrator.saga.model import Epoch, Json, Phase, Saga, SagaState
 from orchestrator.saga.progress import context, ready
 from orchestrator.saga.whole import reopened
@@ -27,6 +27,8 @@ class PlannedCall:
     method: str
     request: Json | None
     because: str = ""
+    # What the request is made by; None where nobody is called.
+    mapping: Mapping | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ def _planned(saga: Saga, position: int, known: Json) -> PlannedCall:
         return PlannedCall(step.name, "", "", {}, "")
     method = step.compensation.method
     try:
-        return PlannedCall(step.name, step.service, method.path, method.request.evaluate(known))
+        request = method.request.evaluate(known)
+        return PlannedCall(step.name, step.service, method.path, request, mapping=method.request)
     except PointsNowhere as error:
         return PlannedCall(step.name, step.service, method.path, None, str(error))
 

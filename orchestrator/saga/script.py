@@ -13,6 +13,7 @@ from orchestrator.saga.events import Event, Status
 from orchestrator.saga.evolve import evolve
 from orchestrator.saga.model import Cursor, Epoch, Phase, Saga
 from orchestrator.saga.progress import turnable
+from orchestrator.saga.secrets import known_secrets, scrubbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Moment:
 class Script:
     """Collects events and keeps the saga evolved behind each, so that every rule sees the present state.
 
-    `due` are the steps whose next attempt may begin now.
+    `due` are the steps whose next attempt may begin now. Messages lose the secrets that they quote here, before they
+    are written anywhere: so logs and histories can show them.
     """
 
     __slots__ = ("cancel_reason", "due", "events", "moment", "saga")
@@ -48,6 +50,8 @@ class Script:
         if cursor is not None:
             fields.setdefault("position", cursor.position)
             fields.setdefault("attempt", cursor.attempt)
+        if fields.get("message") and self.saga.definition.has_secrets:
+            fields["message"] = scrubbed(str(fields["message"]), known_secrets(self.saga))
         event = Event(self.saga.sequence + 1, status, self.moment.epoch, **fields)  # type: ignore[arg-type]
         self.saga = evolve(self.saga, event)
         self.events.append(event)

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.saga.model import Saga
+
 HIDDEN = "***"
 
 # Shorter texts than this are part of too many words to be taken out of messages.
@@ -40,6 +42,13 @@ def secret_texts(value: Any, paths: Collection[str]) -> frozenset[str]:
         return frozenset()
     found = (_spelled(item) for item in _scalars(_named(value, _tree(paths))))
     return frozenset(text for text in found if len(text) >= SCRUBBED_CHARS_MIN)
+
+
+def known_secrets(saga: Saga) -> frozenset[str]:
+    """The secrets of a saga's input, and of the results that it has so far, as texts for `scrubbed`."""
+    definition = saga.definition
+    found = [secret_texts(result, definition.step(position).secrets) for position, result in saga.results]
+    return secret_texts(saga.input, definition.secrets).union(*found)
 
 
 def blanked(value: Any, secrets: Any, paths: Collection[str]) -> Any:

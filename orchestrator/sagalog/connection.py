@@ -119,7 +119,7 @@ async def _connect_to(timeout_s: float, host: str) -> psycopg.AsyncConnection:
         await strike(effects.CONNECT.before)
     connection = await psycopg.AsyncConnection.connect(host, autocommit=True)
     try:
-        # What is read must be fit to be written again: Postgres spells 1e23 as an integer, which orjson could not write.
+        # What is read must be fit to be written again: Postgres spells 1e23 as an integer, which orjson cannot write.
         set_json_loads(orjson.loads, connection)
         if connection.info.server_version >= 170000:
             await connection.execute(f"SET transaction_timeout = {int(timeout_s * 1000)}".encode())

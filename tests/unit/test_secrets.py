@@ -8,16 +8,24 @@ from uuid import UUID
 
 import orjson
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.driving.registry import Compiled
 from orchestrator.driving.veil import ALL_HIDDEN, Veil, Veils, of_definition, shown_request
 from orchestrator.errors import NotFound
+from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
+from orchestrator.saga.machine import decide
+from orchestrator.saga.mapping import PointsNowhere, compile_mapping
 from orchestrator.saga.model import Failure, Saga, SagaId
 from orchestrator.saga.parse import parse
 from orchestrator.saga.secrets import EVERYTHING, HIDDEN, blanked, redacted, scrubbed, secret_texts
+from orchestrator.saga.signals import Signal, Verb, heed
 from orchestrator.sagalog.records import SagaRecord, TransitionRecord
+from orchestrator.telemetry import set_up_log
+
+from .sagas import moment
 
 ORDER = {"id": 7, "card": {"number": "4111-1111", "cvc": 123}, "items": [{"sku": "a", "code": "xyzzy"}, {"sku": "b"}]}
 
@@ -169,5 +177,92 @@ def test_a_definition_without_secrets_hides_nothing() -> None:
 
 def test_a_planned_request_is_shown_without_secrets_of_the_input_and_of_results() -> None:
     saga_ = Saga(SagaId(UUID(int=1)), DEFINITION, ORDER, {}, NOW, results=((1, {"token": "t0ken", "id": 9}),))
-    request = {"card": "4111-1111", "token": "t0ken", "id": 9}
-    assert shown_request(saga_, request) == {"card": HIDDEN, "token": HIDDEN, "id": 9}
+    source = {
+        "card": "input.card.number",
+        "token": "results.pay.token",
+        "id": "results.pay.id",
+        "first": "input.card.number[0:4] || 'none'",
+        "masked": "join('-', ['x', input.cvc])",
+        "inner": {"token": "reverse(results.pay.token)", "cvc": "to_string(input.card.cvc)"},
+    }
+    mapping, violations = compile_mapping(source, "request", frozenset({"pay"}))
+    assert violations == []
+    request = {
+        "card": "4111-1111",
+        "token": "t0ken",
+        "id": 9,
+        "first": "4111",
+        "masked": "x-12",
+        "inner": {"token": "nek0t", "cvc": "123"},
+    }
+    assert shown_request(saga_, mapping, request) == {
+        "card": HIDDEN,
+        "token": HIDDEN,
+        "id": 9,
+        "first": HIDDEN,
+        # No secret of this definition.
+        "masked": "x-12",
+        "inner": {"token": HIDDEN, "cvc": "123"},
+    }
+
+
+TWO = Saga(SagaId(UUID(int=2)), DEFINITION, ORDER, {}, NOW)
+QUOTES = "4111-1111 and t0ken are not liked"
+
+
+def after_payment() -> Saga:
+    saga_, _ = decide(TWO, Ready(), moment())
+    saga_, _ = decide(saga_, Succeeded({"token": "t0ken"}), moment())
+    return saga_
+
+
+REFUSED, UNKNOWN, HELD = Refused("ABORTED", QUOTES), Unknown("UNKNOWN", QUOTES), Held("U", QUOTES, 1.0, called=True)
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, UNKNOWN, HELD])
+def test_no_secret_of_the_input_or_of_a_result_gets_into_the_log_by_a_message(outcome: Outcome) -> None:
+    saga_, events = decide(after_payment(), outcome, moment())
+    assert [event.message for event in events if event.message] == ["*** and *** are not liked"]
+    assert "t0ken" not in repr(saga_.failure)
+
+
+def test_no_secret_gets_into_the_log_by_an_answer_that_came_later_or_a_reason() -> None:
+    later = parse("""
+name: later
+secrets: [card.number]
+steps:
+  - {name: pay, service: 'h:1', action: {method: t.S/Pay}, compensation: none, answer: later}
+""")
+    saga_, _ = decide(Saga(SagaId(UUID(int=3)), later, ORDER, {}, NOW), Ready(), moment())
+    saga_, _ = decide(saga_, Accepted(), moment())
+    heeded = heed(saga_, Signal(1, Verb.FAIL, "pay", None, "ABORTED", QUOTES), moment())
+    assert heeded is not None
+    assert heeded.saga.failure == Failure("pay", "ABORTED", "*** and t0ken are not liked")
+
+
+@pytest.mark.parametrize("expression", ["length(input.pin)", "abs(input.word)", "max_by(input.many, &k)"])
+def test_an_expression_that_cannot_be_evaluated_quotes_no_value(expression: str) -> None:
+    mapping, violations = compile_mapping({"x": expression}, "request", frozenset())
+    assert violations == []
+    value = {"pin": 471, "word": "xyzzy", "many": [{"k": 471}, {"k": "xyzzy"}]}
+    with pytest.raises(PointsNowhere, match="cannot be evaluated") as raised:
+        mapping.evaluate({"input": value, "results": {}, "saga": {}})
+    assert not any(secret in str(raised.value) for secret in ("471", "xyzzy"))
+
+
+def test_a_traceback_in_the_log_shows_no_local_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(card: str) -> None:
+        raise ValueError(f"a card of {len(card)} digits")
+
+    try:
+        for log_format in ("json", "console"):
+            set_up_log(log_format, "info")  # type: ignore[arg-type]
+            try:
+                fail(ORDER["card"]["number"])  # type: ignore[index]
+            except ValueError:
+                structlog.get_logger().exception("defect")
+    finally:
+        structlog.reset_defaults()
+    shown = capsys.readouterr().err
+    assert shown.count("a card of 9 digits") == 2
+    assert "4111" not in shown
