@@ -103,7 +103,17 @@ def transition(record: TransitionRecord, veil: Veil) -> saga_pb2.Transition:
         epoch=record.epoch,
         at=timestamp(record.at),
         state=state(record.state),
+        ordered=ordered(record.ordered),
     )
+
+
+def ordered(text: str | None) -> saga_pb2.OrderedBy | None:
+    """Who ordered something and why, by the JSON of the log; None when nobody did."""
+    if not text:
+        return None
+    order = _object(text)
+    by, reason, evidence = (str(order.get(field) or "") for field in ("by", "reason", "evidence"))
+    return saga_pb2.OrderedBy(by=by, reason=reason, evidence=evidence)
 
 
 def definition(stored: StoredDefinition | ListedDefinition) -> saga_pb2.Definition:

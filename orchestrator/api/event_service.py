@@ -12,7 +12,7 @@ from orchestrator.events.model import ConsumerRecord, Cursor, EventFilter, Event
 from orchestrator.events.port import EventLog
 from orchestrator.events.relay import RELAY_CONSUMER
 from orchestrator.events.streams import EventStreams
-from orchestrator.pb.baton.v1 import events_pb2, events_pb2_grpc
+from orchestrator.pb.baton.v1 import events_pb2, events_pb2_grpc, saga_pb2
 
 _FILTER_VALUES_MAX = 100
 _TYPE_CHARS_MAX = 200
@@ -108,6 +108,7 @@ class EventService(events_pb2_grpc.EventServiceServicer):
 
     def _message(self, record: EventRecord) -> events_pb2.Event:
         transition, failure = record.transition, record.transition.failure
+        order = conversion.ordered(transition.ordered) or saga_pb2.OrderedBy()
         return events_pb2.Event(
             id=record.id,
             type=record.type,
@@ -126,6 +127,9 @@ class EventService(events_pb2_grpc.EventServiceServicer):
             error_code="" if failure is None else failure.code,
             error_message="" if failure is None else failure.message,
             result_json=transition.result or "",
+            ordered_by=order.by,
+            order_reason=order.reason,
+            order_evidence=order.evidence,
         )
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
+import orjson
 import typer
 from rich.text import Text
 
@@ -171,8 +172,16 @@ def _record(event: events_pb2.Event, cursor: str) -> EventRecord:
         event.epoch,
         _time(event),
         event.state,
+        _ordered(event),
     )
     return EventRecord(Cursor.parse(cursor), event.definition, event.version, transition)
+
+
+def _ordered(event: events_pb2.Event) -> str | None:
+    if not event.ordered_by:
+        return None
+    order = {"by": event.ordered_by, "reason": event.order_reason, "evidence": event.order_evidence}
+    return orjson.dumps(order).decode()
 
 
 def _time(event: events_pb2.Event) -> datetime:

@@ -137,6 +137,7 @@ def transition_json(transition: saga_pb2.Transition) -> dict[str, Any]:
         "epoch": transition.epoch,
         "result": _parsed(transition.result_json),
         "error": _error(transition.error) if transition.HasField("error") else None,
+        "ordered": _ordered(transition.ordered) if transition.HasField("ordered") else None,
     }
 
 
@@ -149,6 +150,16 @@ def error_text(error: saga_pb2.SagaError) -> str:
     """An error in one line."""
     where = f"{error.step}: " if error.step else ""
     return where + (f"{error.code} {error.message}".strip())
+
+
+def order_text(order: saga_pb2.OrderedBy) -> str:
+    """Who ordered something and why, in one line."""
+    evidence = f" ({order.evidence})" if order.evidence else ""
+    return f"by {order.by}{': ' if order.reason else ''}{order.reason}{evidence}"
+
+
+def _ordered(order: saga_pb2.OrderedBy) -> dict[str, str]:
+    return {"by": order.by, "reason": order.reason, "evidence": order.evidence}
 
 
 def _error(error: saga_pb2.SagaError) -> dict[str, str]:

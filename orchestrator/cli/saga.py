@@ -250,6 +250,8 @@ def _watch_line(transition: saga_pb2.Transition) -> Text:
 
 def _history_row(transition: saga_pb2.Transition) -> tuple[str, str, str, str, str, str, str]:
     detail = output.error_text(transition.error) if transition.HasField("error") else transition.result_json
+    if transition.HasField("ordered"):
+        detail = f"{output.order_text(transition.ordered)}  {detail}".rstrip()
     attempt, epoch = str(transition.attempt or ""), str(transition.epoch)
     return (
         str(transition.sequence),

@@ -66,7 +66,16 @@ class Veil:
             record,
             result=record.result and _shown(record.result, lambda value: redacted(value, paths)),
             failure=self._failure(record.failure),
+            ordered=record.ordered and _shown(record.ordered, self._order),
         )
+
+    def _order(self, order: Any) -> Any:
+        """Who ordered something is shown in any case; why, and by which evidence, is a message like others."""
+        said = order.items() if isinstance(order, dict) else ()
+        return {name: text if name == "by" else self._said(str(text)) for name, text in said}
+
+    def _said(self, message: str) -> str:
+        return HIDDEN if self.mute else scrubbed(message, self.texts)
 
     def _paths(self, step: str) -> tuple[str, ...]:
         return next((paths for name, paths in self.steps if name == step), self.otherwise)
@@ -90,9 +99,7 @@ class Veil:
             return failure
         if failure.code == _ROWS:
             return failure
-        if self.mute:
-            return replace(failure, message=HIDDEN)
-        return replace(failure, message=scrubbed(failure.message, self.texts))
+        return replace(failure, message=self._said(failure.message))
 
 
 ALL_HIDDEN = Veil(input=EVERYTHING, otherwise=EVERYTHING, mute=True)

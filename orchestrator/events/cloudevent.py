@@ -36,6 +36,10 @@ def cloud_event(event: EventRecord, source: str, *, payloads: bool = False) -> d
         "epoch": transition.epoch,
         "error_code": transition.failure.code if transition.failure is not None else None,
     }
+    if transition.ordered is not None:
+        # Who, and only with payloads also why and by which evidence.
+        order = orjson.loads(transition.ordered)
+        data["ordered"] = order if payloads else {"by": order.get("by")}
     if payloads:
         data["error_message"] = transition.failure.message if transition.failure is not None else None
         data["result"] = None if transition.result is None else orjson.loads(transition.result)

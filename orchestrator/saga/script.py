@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator.saga.backoff import RetryPolicy
-from orchestrator.saga.events import Event, Status
+from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.evolve import evolve
 from orchestrator.saga.model import Cursor, Epoch, Phase, Saga
 from orchestrator.saga.progress import turnable
@@ -50,8 +50,8 @@ class Script:
         if cursor is not None:
             fields.setdefault("position", cursor.position)
             fields.setdefault("attempt", cursor.attempt)
-        if fields.get("message") and self.saga.definition.has_secrets:
-            fields["message"] = scrubbed(str(fields["message"]), known_secrets(self.saga))
+        if self.saga.definition.has_secrets:
+            fields = _discreet(fields, known_secrets(self.saga))
         event = Event(self.saga.sequence + 1, status, self.moment.epoch, **fields)  # type: ignore[arg-type]
         self.saga = evolve(self.saga, event)
         self.events.append(event)
@@ -89,3 +89,13 @@ class Script:
     def over(self, cursor: Cursor) -> bool:
         """Whether the time for all attempts of the step is used up."""
         return cursor.limit_at is not None and self.moment.now >= cursor.limit_at
+
+
+def _discreet(fields: dict[str, object], secrets: frozenset[str]) -> dict[str, object]:
+    """The fields of an event, whose messages quote none of these secrets."""
+    shown = dict(fields)
+    if isinstance(message := fields.get("message"), str):
+        shown["message"] = scrubbed(message, secrets)
+    if isinstance(order := fields.get("order"), Order):
+        shown["order"] = Order(order.by, scrubbed(order.reason, secrets), scrubbed(order.evidence, secrets))
+    return shown

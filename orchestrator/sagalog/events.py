@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 from orchestrator.errors import LogUnavailable
 from orchestrator.events.model import ConsumerRecord, Cursor, EventFilter, EventPage, EventRecord
-from orchestrator.saga.events import Status
-from orchestrator.saga.model import SagaId, SagaState
+from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.pool import Pool, Row
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.records import transition_record
@@ -109,7 +107,4 @@ def _place(name: str, cursor: Cursor) -> dict[str, str | int]:
 def _event(row: Row, accepted: int) -> EventRecord:
     _, _, epoch, position, saga_id, definition, version, state, last, *log_row = row
     transition = transition_record(SagaId(saga_id), state, last, tuple(log_row))
-    if transition.status == Status.PARKED:
-        # What a person decides later does not change what this event was.
-        transition = replace(transition, state=SagaState.FAILED.value)
     return EventRecord(Cursor(epoch, position, accepted), definition, version, transition)

@@ -3,11 +3,13 @@
 
 -- name: page
 -- A page behind a place. The inner select is what was looked at: its last place is where the next page begins, whatever
--- the filter left of it. `turned` is where a saga first turned back: with it the state after every row is known. Large
--- results count by their stored size; the first row comes however large it is. The horizon is read in the same snapshot:
--- what it says is missing is missing from this page.
+-- the filter left of it. `turned` is where a saga first turned back, and `undone` says that it had completed by then:
+-- with them the state after every row is known, the same whenever it is asked for. Large results count by their stored
+-- size; the first row comes however large it is. The horizon is read in the same snapshot: what it says is missing is
+-- missing from this page.
 WITH looked AS MATERIALIZED (
-    SELECT saga_id, sequence, step, position, status, attempt, result, error_code, error_message, epoch, at, log_position
+    SELECT saga_id, sequence, step, position, status, attempt, result, error_code, error_message, epoch, at,
+        ordered, log_position
     FROM baton.step_log
     WHERE log_position IS NOT NULL
         AND (epoch, log_position) > (%(epoch)s, %(position)s)
@@ -22,16 +24,21 @@ WITH looked AS MATERIALIZED (
 ), fitting AS MATERIALIZED (
     SELECT * FROM sized WHERE bytes <= %(bytes)s OR number = 1
 ), turn AS (
-    SELECT t.saga_id, min(t.sequence) AS turned
+    SELECT t.saga_id, min(t.sequence) AS turned, bool_or(t.status = 'undone') AS undone
     FROM baton.step_log AS t
     WHERE t.saga_id = ANY (ARRAY(SELECT DISTINCT saga_id FROM fitting))
-        AND t.status IN ('failed', 'unknown', 'cancelled', 'expired')
+        AND t.status IN ('failed', 'unknown', 'cancelled', 'expired', 'undone')
     GROUP BY t.saga_id
 )
 SELECT (SELECT count(*) FROM looked), (SELECT log_position FROM baton.event_horizon WHERE id = 1),
     f.epoch, f.log_position, s.id, s.definition, s.version, s.state, s.sequence,
     f.sequence, f.step, f.position, f.status, f.attempt, CASE WHEN %(payloads)s THEN f.result::text END, f.error_code,
-    CASE WHEN %(payloads)s THEN f.error_message END, f.epoch, f.at, turn.turned
+    CASE WHEN %(payloads)s THEN f.error_message END, f.epoch, f.at,
+    CASE
+        WHEN %(payloads)s THEN f.ordered::text
+        WHEN f.ordered IS NOT NULL THEN jsonb_build_object('by', f.ordered -> 'by')::text
+    END,
+    turn.turned, turn.undone
 FROM fitting AS f
 LEFT JOIN baton.saga AS s ON s.id = f.saga_id AND s.shard = %(shard)s
 LEFT JOIN turn ON turn.saga_id = f.saga_id

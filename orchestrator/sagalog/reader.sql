@@ -107,12 +107,14 @@ ORDER BY id DESC;
 
 -- name: history
 -- The transitions up to the one that the saga's row has counted in; bounded in rows and in bytes, but at least one.
--- `turned` is where the saga first turned back: with it the state after every row is known.
-SELECT sequence, step, position, status, attempt, result, error_code, error_message, epoch, at, turned
+-- `turned` is where the saga first turned back, and `undone` says that it had completed by then: with them the state
+-- after every row is known.
+SELECT sequence, step, position, status, attempt, result, error_code, error_message, epoch, at, ordered, turned, undone
 FROM (
     SELECT *, sum(octet_length(coalesce(result, ''))) OVER upwards AS bytes, row_number() OVER upwards AS number
     FROM (
-        SELECT sequence, step, position, status, attempt, result::text AS result, error_code, error_message, epoch, at
+        SELECT sequence, step, position, status, attempt, result::text AS result, error_code, error_message, epoch, at,
+            ordered::text AS ordered
         FROM baton.step_log
         WHERE saga_id = %(id)s AND sequence > %(after)s AND sequence <= %(last)s
         ORDER BY sequence
@@ -121,7 +123,7 @@ FROM (
     WINDOW upwards AS (ORDER BY sequence)
 ) AS measured,
 LATERAL (
-    SELECT min(t.sequence) AS turned
+    SELECT min(t.sequence) AS turned, bool_or(t.status = 'undone') AS undone
     FROM baton.step_log AS t
     WHERE t.saga_id = %(id)s AND t.status IN ('failed', 'unknown', 'cancelled', 'expired', 'undone')
 ) AS turn
@@ -132,18 +134,19 @@ ORDER BY sequence;
 -- What has happened to many sagas behind the sequence up to which each is known; one snapshot, so that the state and
 -- the rows agree. A terminal saga without news is named as well: whoever watches it must hear of the end.
 SELECT s.id, s.state, s.sequence, l.sequence, l.step, l.position, l.status, l.attempt, l.result, l.error_code,
-    l.error_message, l.epoch, l.at, turn.turned
+    l.error_message, l.epoch, l.at, l.ordered, turn.turned, turn.undone
 FROM unnest(%(ids)b::uuid[], %(after)b::bigint[]) AS w (id, after)
 JOIN baton.saga AS s ON s.id = w.id
 LEFT JOIN LATERAL (
-    SELECT sequence, step, position, status, attempt, result::text AS result, error_code, error_message, epoch, at
+    SELECT sequence, step, position, status, attempt, result::text AS result, error_code, error_message, epoch, at,
+        ordered::text AS ordered
     FROM baton.step_log
     WHERE saga_id = s.id AND sequence > w.after AND sequence <= s.sequence
     ORDER BY sequence
     LIMIT %(rows)s
 ) AS l ON true
 LEFT JOIN LATERAL (
-    SELECT min(sequence) AS turned
+    SELECT min(sequence) AS turned, bool_or(status = 'undone') AS undone
     FROM baton.step_log
     WHERE saga_id = s.id AND status IN ('failed', 'unknown', 'cancelled', 'expired', 'undone')
 ) AS turn ON true

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from orchestrator.saga.events import Status
 from orchestrator.saga.model import Failure, Json, SagaId, SagaState
 
 Row = tuple[Any, ...]
@@ -55,10 +56,7 @@ class SagaRecord:
 
 @dataclass(frozen=True, slots=True)
 class TransitionRecord:
-    """A row of the step log; `state` is that of the saga after it, `ordered` the JSON of who ordered it, and why.
-
-    Only the archive asks for the latter.
-    """
+    """A row of the step log; `state` is that of the saga after it, `ordered` the JSON of who ordered it, and why."""
 
     saga_id: SagaId
     sequence: int
@@ -215,15 +213,25 @@ def saga_record(row: Row) -> SagaRecord:
 def transition_record(saga_id: SagaId, state: str, last: int, row: Row) -> TransitionRecord:
     """The record of a row of the log of a saga that has come to `state` with its row number `last`.
 
-    The last column is the sequence at which the saga turned back, if it has.
+    The last columns are the sequence at which the saga turned back, if it has, and whether it had completed before.
     """
-    sequence, step, position, status, attempt, result, code, message, epoch, at, turned = row
+    sequence, step, position, status, attempt, result, code, message, epoch, at, ordered, turned, undone = row
     failure = None if code is None and message is None else Failure(step or "", code or "", message or "")
     if sequence == last:
         after = state
+    elif status == Status.PARKED:
+        # What a person decides later does not change what this row was.
+        after = SagaState.FAILED.value
+    elif turned is None or sequence < turned - 1:
+        after = SagaState.RUNNING.value
+    elif sequence < turned:
+        # What a saga did before it was undone had completed it.
+        after = SagaState.COMPLETED.value if undone else SagaState.RUNNING.value
     else:
-        after = _TURNED_BACK if turned is not None and sequence >= turned else SagaState.RUNNING.value
-    return TransitionRecord(saga_id, sequence, step, position, status, attempt, result, failure, epoch, at, after)
+        after = _TURNED_BACK
+    return TransitionRecord(
+        saga_id, sequence, step, position, status, attempt, result, failure, epoch, at, after, ordered
+    )
 
 
 def _failure(error: dict[str, Any]) -> Failure | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -170,7 +170,5 @@ class PostgresUpkeepLog:
 
 
 def _transition(saga: SagaRecord, row: tuple[Any, ...]) -> TransitionRecord:
-    *columns, ordered = row[1:]
     # The state after each row is not looked for: the rows tell it, and the archive has all of them.
-    record = transition_record(saga.id, saga.state, saga.sequence, (*columns, None))
-    return replace(record, ordered=ordered)
+    return transition_record(saga.id, saga.state, saga.sequence, (*row[1:], None, None))

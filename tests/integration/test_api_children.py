@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.pb.baton.v1 import events_pb2, events_pb2_grpc
 from orchestrator.pb.baton.v1.saga_pb2 import (
     ApplyDefinitionRequest,
     CancelSagaRequest,
@@ -127,6 +128,16 @@ async def test_a_parent_that_turns_back_has_its_completed_child_undone(api: ApiW
         ("reserve", "compensating"),
         ("reserve", "compensated"),
     ]
+    # What a transition was does not change by what came later: the child had completed, and its event said so.
+    states = ["COMPLETED", *["COMPENSATING"] * 4, "COMPENSATED"]
+    assert [SagaState.Name(t.state).removeprefix("SAGA_STATE_") for t in (await api.get(child_id)).history][
+        3:
+    ] == states
+    events = events_pb2_grpc.EventServiceStub(api.channel)  # type: ignore[no-untyped-call]
+    request = events_pb2.StreamEventsRequest(saga_id=child_id, until_caught_up=True)
+    told_events = [answer.event async for answer in events.StreamEvents(request) if answer.HasField("event")]
+    assert [event.state for event in told_events][3:] == states
+    assert told_events[3].type == "baton.saga.v1.completed"
     assert statuses((await api.get(saga_id)).history)[-3:] == [
         ("order", "compensating"),
         ("order", "compensation_waiting"),

@@ -216,6 +216,8 @@ async def test_a_parked_saga_waits_in_the_queue_and_is_resolved(world: World) ->
         assert (await world.operations.ListParked(operations.ListParkedRequest())).count == 0
     (row,) = world.api.rows("SELECT ordered FROM baton.step_log WHERE status = 'resolved'")
     assert row == ({"by": "anna", "reason": "put back by hand", "evidence": "ticket 12"},)
+    (shown,) = [row.ordered for row in (await world.api.get(saga_id)).history if row.HasField("ordered")]
+    assert (shown.by, shown.reason, shown.evidence) == ("anna", "put back by hand", "ticket 12")
 
 
 async def test_behind_the_pivot_a_saga_only_goes_forward(world: World) -> None:

@@ -39,6 +39,7 @@ def events(draw: st.DrawFn) -> EventRecord:
         draw(st.integers(1, 2**62)),
         draw(st.datetimes(min_value=datetime(1970, 1, 2), timezones=st.just(UTC))),
         draw(st.sampled_from([state.value for state in SagaState])),
+        draw(st.none() | st.just(orjson.dumps({"by": "ann", "reason": SECRET, "evidence": SECRET}).decode())),
     )
     return EventRecord(Cursor(draw(NUMBERS), draw(NUMBERS)), draw(WORDS), draw(st.integers(1, 10**6)), transition)
 
@@ -89,6 +90,7 @@ def test_every_row_is_a_cloud_event_of_version_1_0(event: EventRecord) -> None:
 def test_what_a_participant_said_is_sent_only_when_asked_for(event: EventRecord) -> None:
     assert SECRET.encode() not in orjson.dumps(cloud_event(event, source_of("main")))
     told = cloud_event(event, source_of("main"), payloads=True)["data"]
+    assert told.get("ordered") == (orjson.loads(event.transition.ordered) if event.transition.ordered else None)
     assert told["result"] == (orjson.loads(event.transition.result) if event.transition.result else None)
     assert told["error_message"] == (event.transition.failure.message if event.transition.failure else None)
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/events.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n\x13StreamEventsRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x0e\n\x06latest\x18\x03 \x01(\x08\x12\x13\n\x0b\x64\x65\x66initions\x18\x04 \x03(\t\x12\r\n\x05types\x18\x05 \x03(\t\x12\x10\n\x08statuses\x18\x06 \x03(\t\x12\x0f\n\x07saga_id\x18\x07 \x01(\t\x12\x10\n\x08payloads\x18\x08 \x01(\x08\x12\x17\n\x0funtil_caught_up\x18\t \x01(\x08\"Y\n\x14StreamEventsResponse\x12\x1e\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.baton.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\"\xc2\x02\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07saga_id\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x12\n\ndefinition\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\x05\x12\x0c\n\x04step\x18\t \x01(\t\x12\x10\n\x08position\x18\n \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x0e\n\x06status\x18\x0c \x01(\t\x12\r\n\x05state\x18\r \x01(\t\x12\r\n\x05\x65poch\x18\x0e \x01(\x03\x12\x12\n\nerror_code\x18\x0f \x01(\t\x12\x15\n\rerror_message\x18\x10 \x01(\t\x12\x13\n\x0bresult_json\x18\x11 \x01(\t\"9\n\x15\x43ommitPositionRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"(\n\x16\x43ommitPositionResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\"\x16\n\x14ListConsumersRequest\">\n\x15ListConsumersResponse\x12%\n\tconsumers\x18\x01 \x03(\x0b\x32\x12.baton.v1.Consumer\"\xb6\x01\n\x08\x43onsumer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x12\n\nlag_events\x18\x03 \x01(\x03\x12\x35\n\x11oldest_pending_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ommitted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x08\"f\n\x14ResetConsumerRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\x08\x65\x61rliest\x18\x02 \x01(\x08H\x00\x12\x10\n\x06latest\x18\x03 \x01(\x08H\x00\x12\x10\n\x06\x63ursor\x18\x04 \x01(\tH\x00\x42\x04\n\x02to\"\'\n\x15ResetConsumerResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\")\n\x15\x44\x65leteConsumerRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteConsumerResponse2\xad\x03\n\x0c\x45ventService\x12O\n\x0cStreamEvents\x12\x1d.baton.v1.StreamEventsRequest\x1a\x1e.baton.v1.StreamEventsResponse0\x01\x12S\n\x0e\x43ommitPosition\x12\x1f.baton.v1.CommitPositionRequest\x1a .baton.v1.CommitPositionResponse\x12P\n\rListConsumers\x12\x1e.baton.v1.ListConsumersRequest\x1a\x1f.baton.v1.ListConsumersResponse\x12P\n\rResetConsumer\x12\x1e.baton.v1.ResetConsumerRequest\x1a\x1f.baton.v1.ResetConsumerResponse\x12S\n\x0e\x44\x65leteConsumer\x12\x1f.baton.v1.DeleteConsumerRequest\x1a .baton.v1.DeleteConsumerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x62\x61ton/v1/events.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n\x13StreamEventsRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\x0e\n\x06latest\x18\x03 \x01(\x08\x12\x13\n\x0b\x64\x65\x66initions\x18\x04 \x03(\t\x12\r\n\x05types\x18\x05 \x03(\t\x12\x10\n\x08statuses\x18\x06 \x03(\t\x12\x0f\n\x07saga_id\x18\x07 \x01(\t\x12\x10\n\x08payloads\x18\x08 \x01(\x08\x12\x17\n\x0funtil_caught_up\x18\t \x01(\x08\"Y\n\x14StreamEventsResponse\x12\x1e\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.baton.v1.Event\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x11\n\tcaught_up\x18\x03 \x01(\x08\"\x84\x03\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07saga_id\x18\x05 \x01(\t\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x12\n\ndefinition\x18\x07 \x01(\t\x12\x0f\n\x07version\x18\x08 \x01(\x05\x12\x0c\n\x04step\x18\t \x01(\t\x12\x10\n\x08position\x18\n \x01(\x05\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\x05\x12\x0e\n\x06status\x18\x0c \x01(\t\x12\r\n\x05state\x18\r \x01(\t\x12\r\n\x05\x65poch\x18\x0e \x01(\x03\x12\x12\n\nerror_code\x18\x0f \x01(\t\x12\x15\n\rerror_message\x18\x10 \x01(\t\x12\x13\n\x0bresult_json\x18\x11 \x01(\t\x12\x12\n\nordered_by\x18\x12 \x01(\t\x12\x14\n\x0corder_reason\x18\x13 \x01(\t\x12\x16\n\x0eorder_evidence\x18\x14 \x01(\t\"9\n\x15\x43ommitPositionRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\"(\n\x16\x43ommitPositionResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\"\x16\n\x14ListConsumersRequest\">\n\x15ListConsumersResponse\x12%\n\tconsumers\x18\x01 \x03(\x0b\x32\x12.baton.v1.Consumer\"\xb6\x01\n\x08\x43onsumer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\x12\n\nlag_events\x18\x03 \x01(\x03\x12\x35\n\x11oldest_pending_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x63ommitted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65xpired\x18\x06 \x01(\x08\"f\n\x14ResetConsumerRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\x12\x12\n\x08\x65\x61rliest\x18\x02 \x01(\x08H\x00\x12\x10\n\x06latest\x18\x03 \x01(\x08H\x00\x12\x10\n\x06\x63ursor\x18\x04 \x01(\tH\x00\x42\x04\n\x02to\"\'\n\x15ResetConsumerResponse\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\t\")\n\x15\x44\x65leteConsumerRequest\x12\x10\n\x08\x63onsumer\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteConsumerResponse2\xad\x03\n\x0c\x45ventService\x12O\n\x0cStreamEvents\x12\x1d.baton.v1.StreamEventsRequest\x1a\x1e.baton.v1.StreamEventsResponse0\x01\x12S\n\x0e\x43ommitPosition\x12\x1f.baton.v1.CommitPositionRequest\x1a .baton.v1.CommitPositionResponse\x12P\n\rListConsumers\x12\x1e.baton.v1.ListConsumersRequest\x1a\x1f.baton.v1.ListConsumersResponse\x12P\n\rResetConsumer\x12\x1e.baton.v1.ResetConsumerRequest\x1a\x1f.baton.v1.ResetConsumerResponse\x12S\n\x0e\x44\x65leteConsumer\x12\x1f.baton.v1.DeleteConsumerRequest\x1a .baton.v1.DeleteConsumerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,25 +37,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEVENTSRESPONSE']._serialized_start=255
   _globals['_STREAMEVENTSRESPONSE']._serialized_end=344
   _globals['_EVENT']._serialized_start=347
-  _globals['_EVENT']._serialized_end=669
-  _globals['_COMMITPOSITIONREQUEST']._serialized_start=671
-  _globals['_COMMITPOSITIONREQUEST']._serialized_end=728
-  _globals['_COMMITPOSITIONRESPONSE']._serialized_start=730
-  _globals['_COMMITPOSITIONRESPONSE']._serialized_end=770
-  _globals['_LISTCONSUMERSREQUEST']._serialized_start=772
-  _globals['_LISTCONSUMERSREQUEST']._serialized_end=794
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=796
-  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=858
-  _globals['_CONSUMER']._serialized_start=861
-  _globals['_CONSUMER']._serialized_end=1043
-  _globals['_RESETCONSUMERREQUEST']._serialized_start=1045
-  _globals['_RESETCONSUMERREQUEST']._serialized_end=1147
-  _globals['_RESETCONSUMERRESPONSE']._serialized_start=1149
-  _globals['_RESETCONSUMERRESPONSE']._serialized_end=1188
-  _globals['_DELETECONSUMERREQUEST']._serialized_start=1190
-  _globals['_DELETECONSUMERREQUEST']._serialized_end=1231
-  _globals['_DELETECONSUMERRESPONSE']._serialized_start=1233
-  _globals['_DELETECONSUMERRESPONSE']._serialized_end=1257
-  _globals['_EVENTSERVICE']._serialized_start=1260
-  _globals['_EVENTSERVICE']._serialized_end=1689
+  _globals['_EVENT']._serialized_end=735
+  _globals['_COMMITPOSITIONREQUEST']._serialized_start=737
+  _globals['_COMMITPOSITIONREQUEST']._serialized_end=794
+  _globals['_COMMITPOSITIONRESPONSE']._serialized_start=796
+  _globals['_COMMITPOSITIONRESPONSE']._serialized_end=836
+  _globals['_LISTCONSUMERSREQUEST']._serialized_start=838
+  _globals['_LISTCONSUMERSREQUEST']._serialized_end=860
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_start=862
+  _globals['_LISTCONSUMERSRESPONSE']._serialized_end=924
+  _globals['_CONSUMER']._serialized_start=927
+  _globals['_CONSUMER']._serialized_end=1109
+  _globals['_RESETCONSUMERREQUEST']._serialized_start=1111
+  _globals['_RESETCONSUMERREQUEST']._serialized_end=1213
+  _globals['_RESETCONSUMERRESPONSE']._serialized_start=1215
+  _globals['_RESETCONSUMERRESPONSE']._serialized_end=1254
+  _globals['_DELETECONSUMERREQUEST']._serialized_start=1256
+  _globals['_DELETECONSUMERREQUEST']._serialized_end=1297
+  _globals['_DELETECONSUMERRESPONSE']._serialized_start=1299
+  _globals['_DELETECONSUMERRESPONSE']._serialized_end=1323
+  _globals['_EVENTSERVICE']._serialized_start=1326
+  _globals['_EVENTSERVICE']._serialized_end=1755
 # @@protoc_insertion_point(module_scope)

@@ -140,7 +140,7 @@ class SagaError(_message.Message):
     def __init__(self, step: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class Transition(_message.Message):
-    __slots__ = ("saga_id", "sequence", "step", "position", "status", "attempt", "result_json", "error", "epoch", "at", "state")
+    __slots__ = ("saga_id", "sequence", "step", "position", "status", "attempt", "result_json", "error", "epoch", "at", "state", "ordered")
     SAGA_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class Transition(_message.Message):
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    ORDERED_FIELD_NUMBER: _ClassVar[int]
     saga_id: str
     sequence: int
     step: str
@@ -163,7 +164,18 @@ class Transition(_message.Message):
     epoch: int
     at: _timestamp_pb2.Timestamp
     state: SagaState
-    def __init__(self, saga_id: _Optional[str] = ..., sequence: _Optional[int] = ..., step: _Optional[str] = ..., position: _Optional[int] = ..., status: _Optional[str] = ..., attempt: _Optional[int] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[SagaError, _Mapping]] = ..., epoch: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[SagaState, str]] = ...) -> None: ...
+    ordered: OrderedBy
+    def __init__(self, saga_id: _Optional[str] = ..., sequence: _Optional[int] = ..., step: _Optional[str] = ..., position: _Optional[int] = ..., status: _Optional[str] = ..., attempt: _Optional[int] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[SagaError, _Mapping]] = ..., epoch: _Optional[int] = ..., at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[SagaState, str]] = ..., ordered: _Optional[_Union[OrderedBy, _Mapping]] = ...) -> None: ...
+
+class OrderedBy(_message.Message):
+    __slots__ = ("by", "reason", "evidence")
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    by: str
+    reason: str
+    evidence: str
+    def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., evidence: _Optional[str] = ...) -> None: ...
 
 class GetSagaRequest(_message.Message):
     __slots__ = ("saga_id", "after_sequence")

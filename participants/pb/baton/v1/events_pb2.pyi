@@ -42,7 +42,7 @@ class StreamEventsResponse(_message.Message):
     def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ..., cursor: _Optional[str] = ..., caught_up: _Optional[bool] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("id", "type", "source", "time", "saga_id", "sequence", "definition", "version", "step", "position", "attempt", "status", "state", "epoch", "error_code", "error_message", "result_json")
+    __slots__ = ("id", "type", "source", "time", "saga_id", "sequence", "definition", "version", "step", "position", "attempt", "status", "state", "epoch", "error_code", "error_message", "result_json", "ordered_by", "order_reason", "order_evidence")
     ID_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
@@ -60,6 +60,9 @@ class Event(_message.Message):
     ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
     ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
+    ORDERED_BY_FIELD_NUMBER: _ClassVar[int]
+    ORDER_REASON_FIELD_NUMBER: _ClassVar[int]
+    ORDER_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     id: str
     type: str
     source: str
@@ -77,7 +80,10 @@ class Event(_message.Message):
     error_code: str
     error_message: str
     result_json: str
-    def __init__(self, id: _Optional[str] = ..., type: _Optional[str] = ..., source: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., saga_id: _Optional[str] = ..., sequence: _Optional[int] = ..., definition: _Optional[str] = ..., version: _Optional[int] = ..., step: _Optional[str] = ..., position: _Optional[int] = ..., attempt: _Optional[int] = ..., status: _Optional[str] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., result_json: _Optional[str] = ...) -> None: ...
+    ordered_by: str
+    order_reason: str
+    order_evidence: str
+    def __init__(self, id: _Optional[str] = ..., type: _Optional[str] = ..., source: _Optional[str] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., saga_id: _Optional[str] = ..., sequence: _Optional[int] = ..., definition: _Optional[str] = ..., version: _Optional[int] = ..., step: _Optional[str] = ..., position: _Optional[int] = ..., attempt: _Optional[int] = ..., status: _Optional[str] = ..., state: _Optional[str] = ..., epoch: _Optional[int] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., result_json: _Optional[str] = ..., ordered_by: _Optional[str] = ..., order_reason: _Optional[str] = ..., order_evidence: _Optional[str] = ...) -> None: ...
 
 class CommitPositionRequest(_message.Message):
     __slots__ = ("consumer", "cursor")
