@@ -93,6 +93,13 @@ def unfit(
     yield from _unfit_tree(method.request.tree, codec.request.descriptor, f"{field}.request", (), codec, known)
 
 
+def unfit_status(field: str, status: MethodCodec, action: MethodCodec) -> Iterator[FieldViolation]:
+    """That a status method does not answer with the action's message: what it says becomes the result of the step."""
+    said, wanted = status.reply.descriptor.full_name, action.reply.descriptor.full_name
+    if said != wanted:
+        yield FieldViolation(field, f"answers with {said}; it must answer with the action's own message, {wanted}")
+
+
 def unknown_results(leaf: Leaf, replies: Mapping[str, MethodCodec]) -> Iterator[FieldViolation]:
     """Paths of an expression into results that the reply messages of the steps do not have."""
     for path in leaf.reads:

@@ -12,7 +12,7 @@ from orchestrator.certify.certificate import Certificate
 from orchestrator.certify.demand import uncertified
 from orchestrator.driving import trial
 from orchestrator.driving.codec import Descriptors, MethodCodec
-from orchestrator.driving.fitting import unfit, unknown_results
+from orchestrator.driving.fitting import unfit, unfit_status, unknown_results
 from orchestrator.driving.trial import methods
 from orchestrator.errors import FieldViolation, NotFound, Rejected
 from orchestrator.saga.definition import Definition
@@ -189,7 +189,15 @@ def fitting_codecs(definition: Definition, descriptor_set: bytes) -> dict[str, M
     for field, _, method in methods(definition):
         if method.path in codecs:
             violations.extend(unfit(method, field, codecs[method.path], replies))
-    for step in definition.steps:
+    for index, step in enumerate(definition.steps):
+        if (
+            step.action is not None
+            and step.status is not None
+            and {step.action.path, step.status.path} <= codecs.keys()
+        ):
+            violations.extend(
+                unfit_status(f"steps[{index}].status.method", codecs[step.status.path], replies[step.name])
+            )
         for leaf in (*leaves(step), *((step.when,) if step.when is not None else ())):
             violations.extend(unknown_results(leaf, replies))
     if violations:

@@ -157,7 +157,8 @@ def _again(script: Script, cursor: Cursor, step: Step, outcome: Refused | Unknow
 
 def _final(script: Script, step: Step, outcome: Refused | Unknown) -> bool:
     """Whether an outcome is not tried again, whatever budget is left."""
-    if outcome.code in step.retry.final:
+    # What a request is made of does not change by itself.
+    if outcome.code in step.retry.final or outcome.code == NOT_TO_BE_MADE:
         return True
     if isinstance(outcome, Refused):
         return outcome.code not in step.retry.transient and not committed(script.saga)

@@ -29,6 +29,7 @@ def lint(definition: Definition) -> Findings:
         *_pivot(definition),
         *_compensations(definition),
         *_missing_results(definition),
+        *_empty_requests(definition),
         *_times(definition),
     ]
     return Findings(tuple(errors), tuple(risks(definition)))
@@ -110,6 +111,21 @@ def _missing_results(definition: Definition) -> Iterator[FieldViolation]:
                 # Where both have the same condition, the one runs whenever the other does.
                 if step.when is None or step.when.expression != conditions[name].expression:
                     yield _missing(leaf, name)
+
+
+def _empty_requests(definition: Definition) -> Iterator[FieldViolation]:
+    """Compensations that have nothing to go by when nobody knows whether the action took effect."""
+    for position, step in enumerate(definition.steps, start=1):
+        if step.compensation is None:
+            continue
+        read = [leaf for leaf in step.compensation.method.request.leaves() if leaf.roots]
+        if read and all(leaf.optional_without is not None and step.name not in leaf.tolerates for leaf in read):
+            yield FieldViolation(
+                f"{place(position)}.compensation.request",
+                f"has nothing but the result of {step.name!r}, which is missing when nobody knows whether the action "
+                "took effect: the request would be empty; add a field by which the participant finds what to undo, or "
+                f"say what is used then, as in `results.{step.name}.x || 'nothing'`",
+            )
 
 
 def _missing(leaf: Leaf, name: str) -> FieldViolation:

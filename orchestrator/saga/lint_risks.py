@@ -31,6 +31,11 @@ def risks(definition: Definition) -> Iterator[FieldViolation]:
             yield from _compensation(definition, step, where, needed=not must_end and not step.pivot)
         else:
             yield from _waiting(definition, step, where)
+        if step.pivot and step.compensation is not None:
+            yield FieldViolation(
+                f"{where}.compensation",
+                "is never made: once the pivot may have taken effect, the saga only goes forward",
+            )
         if step.pivot and step.when is not None:
             yield FieldViolation(
                 f"{where}.when", "may skip the pivot: a saga that skips it only goes forward from there all the same"
@@ -82,16 +87,11 @@ def _compensation(definition: Definition, step: Step, where: str, *, needed: boo
             f"{where}.compensation.retry",
             f"gives up after {time(patience_s)}: a participant that restarts takes as long, and the saga is parked",
         )
-    read = [leaf for leaf in compensation.method.request.leaves() if leaf.roots]
-    if read and all(leaf.optional_without is not None and step.name not in leaf.tolerates for leaf in read):
-        yield FieldViolation(
-            f"{where}.compensation.request",
-            f"has nothing but the result of {step.name!r}, which is missing when nobody knows whether the action took "
-            "effect: the request is empty then; add a field by which the participant finds what to undo",
-        )
 
 
 def _waiting(definition: Definition, step: Step, where: str) -> Iterator[FieldViolation]:
+    if step.delay is not None and step.delay.until is not None and step.within_s is not None:
+        yield FieldViolation(f"{where}.within", "bounds nothing: a step that waits until a date ends at that date")
     if step.approval is None:
         return
     if step.within_s is None and definition.within_s is None:
@@ -127,9 +127,15 @@ def _longest(step: Step) -> float:
 
 def patience(policy: RetryPolicy, within_s: float | None) -> float:
     """How long retries go on, in seconds, the calls themselves not counted."""
-    added = min(policy.retries, _ADDED_MAX)
-    total_s = sum(policy.delay_s(failures, 0.0) for failures in range(1, added + 1))
-    total_s += (policy.retries - added) * policy.max_s
+    total_s, added = 0.0, 0
+    while added < min(policy.retries, _ADDED_MAX):
+        added += 1
+        delay_s = policy.delay_s(added, 0.0)
+        total_s += delay_s
+        if delay_s >= policy.max_s or policy.multiplier == 1 or (within_s is not None and total_s >= within_s):
+            break
+    # From here on every delay is at least as long as the last one, and mostly as long.
+    total_s += (policy.retries - added) * (policy.delay_s(added, 0.0) if added else 0.0)
     return total_s if within_s is None else min(total_s, within_s)
 
 

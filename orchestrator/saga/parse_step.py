@@ -206,7 +206,9 @@ def _retry(
     fields = reader.mapping(value, field, _RETRY_FIELDS, set())
     if fields is None:
         return default, within_s
-    retries = reader.whole(fields.get("retries"), f"{field}.retries", default.retries, 0, RETRIES_MAX)
+    # Where only the time is bounded, it alone says when to give up.
+    counted = RETRIES_MAX if fields.get("within") is not None else default.retries
+    retries = reader.whole(fields.get("retries"), f"{field}.retries", counted, 0, RETRIES_MAX)
     if fields.get("attempts") is not None:
         retries = reader.whole(fields["attempts"], f"{field}.attempts", 1, 1, RETRIES_MAX + 1) - 1
         if fields.get("retries") is not None:

@@ -13,6 +13,7 @@ from orchestrator.saga.acting import hold
 from orchestrator.saga.backoff import COMPENSATION_RETRY, RetryPolicy
 from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.events import Status
+from orchestrator.saga.evolve import NOT_TO_BE_MADE
 from orchestrator.saga.model import Cursor, Kind, SagaState
 from orchestrator.saga.progress import undoable
 from orchestrator.saga.script import Script
@@ -25,13 +26,14 @@ def decide(script: Script, cursor: Cursor, outcome: Outcome) -> None:
             script.add(Status.COMPENSATED, cursor, result=result)
         case Refused(code, message) | Unknown(code, message):
             policy, _ = _bounds(script, cursor.position)
-            retry_at = None if code in policy.final else script.next_attempt_at(cursor, policy)
+            final = code in policy.final or code == NOT_TO_BE_MADE
+            retry_at = None if final else script.next_attempt_at(cursor, policy)
             if retry_at is None:
                 script.add(Status.COMPENSATION_FAILED, cursor, code=code, message=message)
             else:
                 status = Status.COMPENSATION_RETRYING
                 script.add(status, cursor, code=code, message=message, retry_at=retry_at)
-        case Held(code, message) if script.over(cursor):
+        case Held(code, message) if script.over(cursor) or code in _bounds(script, cursor.position)[0].final:
             script.add(Status.COMPENSATION_FAILED, cursor, code=code, message=message)
         case Held():
             hold(script, cursor, Status.COMPENSATION_HELD, outcome)

@@ -7,8 +7,10 @@ import pytest
 from orchestrator.errors import FieldViolation, Rejected
 from orchestrator.saga.backoff import ACTION_RETRY, COMPENSATION_RETRY, RetryPolicy
 from orchestrator.saga.definition import Approval, Compensation, Definition, Delay, HoldStarts, OnUnknown, Work
+from orchestrator.saga.lint_risks import patience
 from orchestrator.saga.mapping import holds, value_of
 from orchestrator.saga.parse import locate, parse
+from orchestrator.saga.parse_step import RETRIES_MAX
 
 RICH = """\
 name: travel
@@ -154,6 +156,16 @@ def test_a_time_for_all_attempts_may_stand_with_the_retries_of_a_compensation() 
     compensation = definition.steps[0].compensation
     assert isinstance(compensation, Compensation)
     assert compensation.within_s == 7200.0
+    # Nobody counts: after the last attempt of any count there would be time left.
+    assert not compensation.retry.exhausted(100_000)
+    assert patience(compensation.retry, compensation.within_s) == 7200.0
+
+
+@pytest.mark.parametrize("counted", ["attempts: 4, ", "retries: 3, "])
+def test_where_attempts_and_time_are_bounded_what_comes_first_ends_them(counted: str) -> None:
+    definition = parse(changed("{attempts: 4, within: 30s,", f"{{{counted}within: 30s,"))
+    assert (definition.steps[0].retry.retries, definition.steps[0].within_s) == (3, 30.0)
+    assert parse(changed("{attempts: 4, within: 30s,", "{within: 30s,")).steps[0].retry.retries == RETRIES_MAX
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,13 @@ async def test_a_required_field_is_not_taken_from_a_result_that_may_be_missing()
     assert await found("{}", "{method: o.S/Undo, request: {key: input.x, note: results.second.text}}") == []
 
 
+async def test_a_status_method_answers_with_the_message_of_its_action() -> None:
+    asks = "none\n    on_unknown: query\n    status: {{method: {}}}"
+    assert await found("{}", asks.format("t.S/Do")) == []
+    (problem,) = await found("{}", asks.format("o.S/Undo"))
+    assert "steps[2].status.method: answers with o.Need; it must answer with the action's own message, t.Ev" in problem
+
+
 async def test_unknown_methods_are_refused_with_their_places() -> None:
     (problem,) = await found("{}", "{method: t.S/Nothing}")
     assert problem.startswith("line 15, step second, steps[2].compensation.method: t.S has no method Nothing")

@@ -119,6 +119,24 @@ def test_conditions_and_compensations_and_children_and_dates_are_looked_at_too()
 
 
 @pytest.mark.parametrize(
+    ("request_", "refused"),
+    [
+        ("{x: results.a.x, why: \"'saga'\"}", True),
+        ("{x: results.a.x, y: {z: 'results.a.lines[0].n'}}", True),
+        ("{x: \"results.a.x || ''\"}", False),
+        ("{x: results.a.x, y: input.y}", False),
+        ("{x: results.a.x, y: saga.id}", False),
+        ("{why: \"'saga'\"}", False),
+        ("{}", False),
+    ],
+)
+def test_a_compensation_that_would_be_empty_after_an_unknown_outcome_is_refused(request_: str, refused: bool) -> None:
+    found = findings(call("a", undo=f"compensation: {{method: t.S/U, request: {request_}}}"))
+    assert [violation.field for violation in found.errors] == ["steps[0].compensation.request"] * refused
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
     ("steps", "top", "field"),
     [
         ((call("a", "within: 2m"),), "within: 1m", "steps[0].within"),
@@ -162,12 +180,8 @@ def test_times_that_may_fit_are_accepted() -> None:
             "steps[0].compensation.retry",
             "gives up after 3s",
         ),
-        (
-            (call("a", undo="compensation: {method: t.S/U, request: {x: results.a.x, why: \"'saga'\"}}"),),
-            "",
-            "steps[0].compensation.request",
-            "nothing but the result",
-        ),
+        ((call("a", "pivot: true"),), "", "steps[0].compensation", "never made"),
+        (("name: w, delay: {until: input.at}, within: 1h",), "", "steps[0].within", "bounds nothing"),
     ],
 )
 def test_risks_are_told(steps: tuple[str, ...], top: str, field: str, part: str) -> None:

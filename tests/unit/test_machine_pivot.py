@@ -7,6 +7,7 @@ import pytest
 from orchestrator.errors import CorruptLog
 from orchestrator.saga.commands import Held, Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event, Status
+from orchestrator.saga.evolve import NOT_TO_BE_MADE
 from orchestrator.saga.machine import evolve
 from orchestrator.saga.model import SagaState
 from orchestrator.saga.plan import cancel_refusal, resolutions
@@ -29,6 +30,22 @@ def test_a_pivot_that_is_refused_turns_the_saga_back() -> None:
     walk = at_pivot().tell("b", NO).tell("a", OK)
     assert walk.saga.state is SagaState.COMPENSATED
     assert walk.saga.compensated == (1,)
+
+
+def test_a_request_that_cannot_be_made_is_not_tried_again_on_either_way() -> None:
+    cannot = Refused(NOT_TO_BE_MADE, "points nowhere")
+    forward = at_pivot().tell("b", OK).tell("c", cannot)
+    assert (forward.saga.state, forward.told[-1]) == (SagaState.FAILED, "parked c")
+    backward = at_pivot().tell("b", NO).tell("a", cannot)
+    assert backward.told[-2:] == ["compensation_failed a", "parked"]
+
+
+def test_a_compensation_whose_participant_is_away_is_held_unless_that_is_final() -> None:
+    lost = Held("UNAVAILABLE", "away", 2.0, called=True)
+    assert at_pivot().tell("b", NO).tell("a", lost).told[-1] == "compensation_held a"
+    undo = {"compensation": {"method": "t.S/Undo", "retry": {"final": ["UNAVAILABLE"]}}}
+    walk = Walk(graph(undo, {})).ready().tell("a", OK).tell("b", NO).tell("a", AWAY).ready("a", 2).tell("a", lost)
+    assert walk.told[-4:] == ["compensation_held a", "compensating a", "compensation_failed a", "parked"]
 
 
 def test_a_pivot_that_is_refused_after_doubt_needs_a_person() -> None:
