@@ -73,10 +73,16 @@ def reason(text: str) -> str:
     return text or "no reason given"
 
 
+# A saga that was started under such a request id would be taken for the child of another one.
+_CHILD_REQUEST = re.compile(r"child:[0-9a-f-]{36}/")
+
+
 def start_violations(request_id: str, labels: Mapping[str, str]) -> Iterator[FieldViolation]:
     """What is wrong with a start apart from its input."""
     if len(request_id) > REQUEST_ID_CHARS_MAX or not request_id.isprintable():
         yield FieldViolation("request_id", f"must have at most {REQUEST_ID_CHARS_MAX} characters, all printable")
+    if _CHILD_REQUEST.match(request_id):
+        yield FieldViolation("request_id", "must not begin like those of child sagas, child:SAGA/STEP")
     if len(labels) > LABELS_MAX:
         yield FieldViolation("labels", f"there are {len(labels)}; {LABELS_MAX} are allowed")
         return

@@ -13,7 +13,7 @@ from orchestrator.errors import WrongState
 from orchestrator.pb.baton.v1 import operations_pb2 as pb
 from orchestrator.pb.baton.v1 import operations_pb2_grpc
 from orchestrator.saga.model import Saga, SagaId, SagaState
-from orchestrator.saga.plan import PlannedCall, plan_cancel, resolutions
+from orchestrator.saga.plan import CancelPlan, PlannedCall, plan_cancel, plan_undo, resolutions
 from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.records import SagaFilter
 from orchestrator.security.caller import current
@@ -84,17 +84,35 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
         """What a cancellation would call."""
         saga = await self._signalling.folded(checks.saga_id(request.saga_id))
         plan = plan_cancel(saga)
-        calls = [
-            pb.PlannedCall(
+        calls, alone = await self._planned(saga, plan)
+        return pb.PlanCancelResponse(refusal=plan.refusal, calls=calls, left_alone=alone)
+
+    async def _planned(self, saga: Saga, plan: CancelPlan) -> tuple[list[pb.PlannedCall], list[str]]:
+        """The calls of a plan, those of child sagas in their places; and the steps that are left alone."""
+        calls: list[pb.PlannedCall] = []
+        alone = list(plan.left_alone)
+        for call in plan.calls:
+            shown = pb.PlannedCall(
+                saga_id=str(saga.id),
                 step=call.step,
                 service=call.service,
                 method=call.method,
                 request_json=_request_json(saga, call),
                 unknown_because=call.because,
             )
-            for call in plan.calls
-        ]
-        return pb.PlanCancelResponse(refusal=plan.refusal, calls=calls, left_alone=plan.left_alone)
+            child_id = None if call.method else await self._reader.child(saga.id, call.step)
+            if call.method:
+                calls.append(shown)
+            elif child_id is not None:
+                child = await self._signalling.folded(child_id)
+                inner = plan_undo(child)
+                if inner.refusal:
+                    shown.unknown_because = inner.refusal
+                    calls.append(shown)
+                deeper, left = await self._planned(child, inner)
+                calls += deeper
+                alone += [f"{call.step}/{name}" for name in left]
+        return calls, alone
 
     async def _order(self, text: str, signal: Signal, context: Context) -> pb.OrderAnswer:
         saga_id = checks.saga_id(text)
@@ -111,10 +129,9 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
 
 def _request_json(saga: Saga, call: PlannedCall) -> str:
     """A planned request without secrets; empty where it is not known."""
-    if call.request is None:
+    if call.request is None or call.mapping is None:
         return ""
-    request = call.request if call.mapping is None else shown_request(saga, call.mapping, call.request)
-    return orjson.dumps(request).decode()
+    return orjson.dumps(shown_request(saga, call.mapping, call.request)).decode()
 
 
 def _whole(verb: Verb, request: pb.SagaOrder) -> Signal:

@@ -63,6 +63,9 @@ class SagaReader(Protocol):
     async def ended(self, sagas: Sequence[SagaId]) -> list[SagaId]:
         """Those of the sagas that are terminal."""
 
+    async def child(self, parent: SagaId, step: str) -> SagaId | None:
+        """The child saga of a step; None when it was never begun."""
+
     async def started_as(self, request_id: str, request_hash: bytes) -> Started | None:
         """The saga that a start with this request id and body has made."""
 

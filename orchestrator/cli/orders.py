@@ -155,7 +155,15 @@ def plan_cancel(saga: Saga, endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: As
     if plan.refusal:
         output.complain(plan.refusal)
         raise typer.Exit(1)
-    rows = [(c.step, c.service, c.method, c.request_json or f"not known yet: {c.unknown_because}") for c in plan.calls]
+    rows = [
+        (
+            c.step if c.saga_id in ("", saga) else f"{c.step} of {c.saga_id}",
+            c.service,
+            c.method,
+            c.request_json or f"not known{' yet' if c.method else ''}: {c.unknown_because}",
+        )
+        for c in plan.calls
+    ]
     _table(("step", "service", "method", "request"), rows, "nothing would be called")
     for name in plan.left_alone:
         output.console().print(f"left alone: {name} (it has no compensation)")

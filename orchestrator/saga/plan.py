@@ -27,7 +27,7 @@ class PlannedCall:
     method: str
     request: Json | None
     because: str = ""
-    # What the request is made by; None where nobody is called.
+    # What the request is made by; None where nobody is called: the child saga of the step is undone instead.
     mapping: Mapping | None = None
 
 
@@ -55,9 +55,25 @@ def plan_cancel(saga: Saga) -> CancelPlan:
     refusal = cancel_refusal(saga)
     if refusal:
         return CancelPlan(refusal)
+    return _plan(saga, Status.CANCELLED)
+
+
+def plan_undo(child: Saga) -> CancelPlan:
+    """What a child saga would call if its parent turned back now."""
+    if child.state is SagaState.COMPENSATED:
+        return CancelPlan()
+    if child.state is SagaState.COMPLETED and not child.sealed:
+        return _plan(child, Status.UNDONE)
+    if child.sealed:
+        pivot = child.definition.step(child.definition.pivot).name
+        return CancelPlan(f"the child saga {child.id} has come to its pivot, step {pivot}: it is not undone any more")
+    return plan_cancel(child)
+
+
+def _plan(saga: Saga, status: Status) -> CancelPlan:
     turned = saga
     if saga.state is not SagaState.COMPENSATING:
-        turned = evolve(saga, Event(saga.sequence + 1, Status.CANCELLED, _NOBODYS, message="a plan"))
+        turned = evolve(saga, Event(saga.sequence + 1, status, _NOBODYS, message="a plan"))
     known = context(turned)
     calls = tuple(_planned(turned, position, known) for position in reversed(turned.to_compensate))
     touched = (*saga.executed, *(c.position for c in saga.open if c.doubtful or c.phase is not Phase.BACKOFF))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.pool import Pool, Row
+from orchestrator.sagalog.port import child_request
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.records import (
     Fence,
@@ -103,6 +104,11 @@ class Reader:
         if not rows or bytes(rows[0][2]) != request_hash:
             return None
         return Started(SagaId(rows[0][0]), rows[0][1], existing=True)
+
+    async def child(self, parent: SagaId, step: str) -> SagaId | None:
+        """The child saga of a step; None when it was never begun."""
+        rows = await self._pool.fetch(_SQL["started_as"], {"request_id": child_request(parent, step)})
+        return SagaId(rows[0][0]) if rows else None
 
     async def request_cancel(self, saga_id: SagaId, reason: str) -> bool:
         """Leave a note for the leader that the saga is to be undone; False when it is terminal, noted, or unknown."""

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.pb.baton.v1 import events_pb2, events_pb2_grpc
+from orchestrator.pb.baton.v1 import events_pb2, events_pb2_grpc, operations_pb2, operations_pb2_grpc
 from orchestrator.pb.baton.v1.saga_pb2 import (
     ApplyDefinitionRequest,
     CancelSagaRequest,
@@ -145,6 +145,38 @@ async def test_a_parent_that_turns_back_has_its_completed_child_undone(api: ApiW
     ]
 
 
+async def plan(api: ApiWorld, saga_id: str) -> operations_pb2.PlanCancelResponse:
+    operations = operations_pb2_grpc.OperationServiceStub(api.channel)  # type: ignore[no-untyped-call]
+    answer: operations_pb2.PlanCancelResponse = await operations.PlanCancel(
+        operations_pb2.PlanCancelRequest(saga_id=saga_id)
+    )
+    return answer
+
+
+async def test_the_plan_of_a_cancellation_has_the_calls_of_the_child(api: ApiWorld) -> None:
+    text = PARENT.format(more="  - name: consent\n    approval: {question: Really?}")
+    await api.definitions.ApplyDefinition(ApplyDefinitionRequest(yaml=text, descriptor_set=descriptors()))
+    api.participants.hold("pay_for_order")
+    async with api.leading():
+        saga_id = await start(api)
+        await api.until_called("pay_for_order")
+        under_way = await plan(api, saga_id)
+        api.participants.release("pay_for_order")
+        await until(api, saga_id, "consent", "waiting")
+        completed = await plan(api, saga_id)
+        await api.sagas.CancelSaga(CancelSagaRequest(saga_id=saga_id, reason="as planned"))
+        await ended(api, saga_id)
+    child_id, _ = child(api, saga_id)
+    refund, release = "/shop.v1.PaymentService/Refund", "/shop.v1.InventoryService/Release"
+    inner = [(child_id, "pay_for_order", refund), (child_id, "reserve", release)]
+    assert [(call.saga_id, call.step, call.method) for call in under_way.calls] == inner
+    assert [(call.saga_id, call.step, call.method) for call in completed.calls] == [(saga_id, "pay", refund), *inner]
+    assert orjson.loads(completed.calls[2].request_json) == {"order_id": INPUT["order_id"]}
+    # It does what it said.
+    done = [t.step for t in (await api.get(child_id)).history if t.status == "compensated"]
+    assert done == ["pay_for_order", "reserve"]
+
+
 async def test_a_parent_that_is_cancelled_has_its_running_child_undone(api: ApiWorld) -> None:
     api.participants.hold("pay_for_order")
     async with api.leading():
@@ -179,6 +211,8 @@ async def test_a_child_past_its_pivot_is_not_undone_and_its_parent_is_told_so(ap
     async with api.leading():
         saga_id = await start(api)
         await until(api, saga_id, "order", "compensation_retrying")
+        (planned,) = (await plan(api, saga_id)).calls
+    assert "pivot, step pay_for_order" in planned.unknown_because
     (told,) = [t for t in (await api.get(saga_id)).history if t.status == "compensation_retrying"]
     assert (told.error.code, child(api, saga_id)[1]) == ("CHILD_NOT_UNDONE", "COMPLETED")
     assert "pivot, step pay_for_order" in told.error.message

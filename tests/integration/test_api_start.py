@@ -52,6 +52,16 @@ async def test_a_start_wakes_the_leader_of_its_own_replica(api: ApiWorld) -> Non
     assert api.wakes
 
 
+async def test_nobody_takes_the_request_id_of_a_child_saga(api: ApiWorld) -> None:
+    request_id = "child:01a20353-57a9-7f57-bc5f-5e42cc34bbad/reserve"
+    refused = await refusal(api.sagas.StartSaga(request(request_id=request_id)))
+    assert (refused.code, [field for field, _ in refused.violations]) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        ["request_id"],
+    )
+    assert (await api.sagas.StartSaga(request(request_id="child:of/mine"))).saga.request_id == "child:of/mine"
+
+
 async def test_the_same_request_id_gives_the_same_saga(api: ApiWorld) -> None:
     first = await api.sagas.StartSaga(request(request_id="order-1"))
     # The order of the fields of the input is no difference.

@@ -103,15 +103,17 @@ class PlanCancelResponse(_message.Message):
     def __init__(self, refusal: _Optional[str] = ..., calls: _Optional[_Iterable[_Union[PlannedCall, _Mapping]]] = ..., left_alone: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PlannedCall(_message.Message):
-    __slots__ = ("step", "service", "method", "request_json", "unknown_because")
+    __slots__ = ("step", "service", "method", "request_json", "unknown_because", "saga_id")
     STEP_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     REQUEST_JSON_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    SAGA_ID_FIELD_NUMBER: _ClassVar[int]
     step: str
     service: str
     method: str
     request_json: str
     unknown_because: str
-    def __init__(self, step: _Optional[str] = ..., service: _Optional[str] = ..., method: _Optional[str] = ..., request_json: _Optional[str] = ..., unknown_because: _Optional[str] = ...) -> None: ...
+    saga_id: str
+    def __init__(self, step: _Optional[str] = ..., service: _Optional[str] = ..., method: _Optional[str] = ..., request_json: _Optional[str] = ..., unknown_because: _Optional[str] = ..., saga_id: _Optional[str] = ...) -> None: ...
