@@ -6,12 +6,12 @@ So an input that no step could use is refused to its caller, not found out by a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from orchestrator.driving.codec import MethodCodec
 from orchestrator.driving.scalars import WrongType
 from orchestrator.errors import FieldViolation
+from orchestrator.saga.acting import date
 from orchestrator.saga.definition import Definition, Method, Step
 from orchestrator.saga.mapping import Leaf, PointsNowhere, holds, value_of
 from orchestrator.saga.model import Json
@@ -69,7 +69,7 @@ def _runs(step: Step, context: dict[str, Any]) -> bool:
 
 def _no_time(leaf: Leaf, context: dict[str, Any]) -> Iterator[FieldViolation]:
     try:
-        datetime.fromisoformat(str(value_of(leaf, context)))
+        date(value_of(leaf, context))
     except ValueError:
         where = ".".join(leaf.path) if leaf.path is not None and leaf.path[0] == "input" else leaf.field
         yield FieldViolation(where, "must be a time such as 2027-01-02T03:04:05Z")

@@ -9,6 +9,7 @@ Pure: rules over a script.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from orchestrator.errors import InvariantError
 from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
@@ -19,6 +20,9 @@ from orchestrator.saga.mapping import PointsNowhere, holds, value_of
 from orchestrator.saga.model import Cursor, Kind, SagaState, doubtful
 from orchestrator.saga.progress import committed, context, ready
 from orchestrator.saga.script import Script
+
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 # What a status method answers when the action took no effect and never will.
 _ABSENT = "NOT_FOUND"
@@ -137,13 +141,26 @@ def _waits_until(script: Script, step: Step) -> datetime | None:
         return script.limit(step.within_s)
     if delay.until is None:
         return script.limit(delay.seconds)
-    until = value_of(delay.until, context(script.saga))
     try:
-        moment = datetime.fromisoformat(str(until))
+        return date(value_of(delay.until, context(script.saga)))
     except ValueError:
         # Not the value itself: it may be a secret.
         raise ValueError(f"{delay.until.field} gives no time such as 2026-01-31T12:00:00Z") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def date(value: Any) -> datetime:
+    """The time that a value spells (RFC 3339), in UTC unless it says otherwise. Raises ValueError.
+
+    It is one that every clock and every database can tell: before 1970 is as good as 1970, and beyond the year 9998 none.
+    """
+    moment = datetime.fromisoformat(str(value))
+    try:
+        moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        moment = moment.replace(tzinfo=UTC)
+    if moment > _LATEST:
+        raise ValueError("is beyond the year 9998")
+    return max(moment, _EARLIEST)
 
 
 def _again(script: Script, cursor: Cursor, step: Step, outcome: Refused | Unknown) -> None:

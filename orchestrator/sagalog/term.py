@@ -137,8 +137,8 @@ class PostgresTermLog(TermReader):
         began_s = time.monotonic()
         try:
             parameters: dict[str, Any] = append_parameters([(w.saga, w.events, w.heard) for w in batch])
-        except (TypeError, ValueError) as error:
-            # A value that is no JSON.
+        except (TypeError, ValueError, OverflowError) as error:
+            # A value that is no JSON, or no time.
             await self._set_apart(batch, error)
             return
         parameters |= self._scope

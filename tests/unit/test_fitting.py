@@ -229,6 +229,7 @@ steps:
         ({"at": "2027-01-02T03:04:05Z", "child_at": 1}, []),
         ({"at": "2027-01-02T03:04:05Z", "child_at": 1, "gift": {"note": "x", "number": 7}}, []),
         ({"at": "soon", "child_at": 1}, ["input.at"]),
+        ({"at": "9999-12-31T23:59:59-23:59", "child_at": 1}, ["input.at"]),
         ({"child_at": 1}, ["input.at"]),
         ({"at": "2027-01-02T03:04:05Z"}, ["input.child_at"]),
         ({"at": "2027-01-02", "child_at": 1, "gift": {"note": 1}}, ["input.gift.note", "input.gift.number"]),

@@ -26,6 +26,22 @@ def test_a_step_whose_condition_does_not_hold_is_skipped_in_the_log_and_never_un
     assert walk.saga.compensated == (1,)
 
 
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "0001-01-01", "1969-12-31T23:59:59Z", "2020-01-01"])
+def test_a_date_of_the_past_is_no_wait_even_one_that_no_database_could_store(at: str) -> None:
+    walk = Walk(graph({"delay": {"until": f"'{at}'"}}, {})).ready()
+    assert walk.log[0].retry_at is not None
+    assert walk.log[0].retry_at.year >= 1970
+    assert walk.ready("a").calls == {"b"}
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59.999999-23:59", "9999-12-31T23:59:59Z", "soon", "10000-01-01"])
+def test_a_date_that_never_comes_fails_the_step(at: str) -> None:
+    walk = Walk(graph({"delay": {"until": f"'{at}'"}})).ready()
+    assert (walk.saga.state, walk.told) == (SagaState.COMPENSATED, ["failed a"])
+    assert walk.saga.failure is not None
+    assert at not in walk.saga.failure.message
+
+
 def test_what_waits_for_a_skipped_step_begins_at_once_and_a_saga_may_consist_of_nothing_else() -> None:
     walk = Walk(graph({"when": "input.never"}, {"when": "input.never"})).ready()
     assert walk.told == ["skipped a", "skipped b"]
