@@ -23,6 +23,8 @@ from orchestrator.sagalog.records import NewSaga, SagaRecord, Started
 from orchestrator.security.caller import current
 
 BATCH_MAX = 1000
+# By any time zone that Postgres may be set to, a year of four digits.
+START_YEAR_MAX = 9998
 
 # A caller that waits for the end is answered so long before its deadline, in seconds, and in no case later than the
 # most; the answer needs time to be read and to travel.
@@ -194,6 +196,8 @@ def _asked(request: saga_pb2.StartSagaRequest) -> AskedStart:
     if request.HasField("start_at"):
         try:
             start_at = conversion.moment(request.start_at)
+            if start_at.year > START_YEAR_MAX:
+                raise ValueError(f"is beyond the year {START_YEAR_MAX}")
         except (ValueError, OverflowError) as error:
             raise Rejected("the request is not valid", (FieldViolation("start_at", str(error)),)) from None
     labels = dict(request.labels)

@@ -151,7 +151,7 @@ def _waits_until(script: Script, step: Step) -> datetime | None:
 def date(value: Any) -> datetime:
     """The time that a value spells (RFC 3339), in UTC unless it says otherwise. Raises ValueError.
 
-    It is one that every clock and every database can tell: before 1970 is as good as 1970, and beyond the year 9998 none.
+    Every database can tell it: what is before 1970 is as good as 1970, and beyond the year 9998 nothing is a time.
     """
     moment = datetime.fromisoformat(str(value))
     try:

@@ -52,6 +52,16 @@ async def test_a_start_wakes_the_leader_of_its_own_replica(api: ApiWorld) -> Non
     assert api.wakes
 
 
+async def test_a_start_at_a_time_that_not_every_time_zone_can_tell_is_refused(api: ApiWorld) -> None:
+    asked = request()
+    asked.start_at.FromJsonString("9999-12-31T23:59:59Z")
+    refused = await refusal(api.sagas.StartSaga(asked))
+    assert (refused.code, refused.violations) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        (("start_at", "is beyond the year 9998"),),
+    )
+
+
 async def test_nobody_takes_the_request_id_of_a_child_saga(api: ApiWorld) -> None:
     request_id = "child:01a20353-57a9-7f57-bc5f-5e42cc34bbad/reserve"
     refused = await refusal(api.sagas.StartSaga(request(request_id=request_id)))
