@@ -38,7 +38,6 @@ from orchestrator.failpoints.armed import arm_all
 from orchestrator.keeping.archive import Archive
 from orchestrator.keeping.forgetting import Forgetting
 from orchestrator.keeping.holding import Holding
-from orchestrator.keeping.port import NobodyKeeps
 from orchestrator.keeping.retention import Retention, RetentionSettings
 from orchestrator.keeping.upkeep import Upkeep
 from orchestrator.leadership.assemble import Leadership
@@ -182,7 +181,7 @@ class Replica:
         if settings.retention_mode == "archive" and settings.retention_dir is not None:
             archive = Archive(settings.retention_dir, f"{settings.cluster}-{settings.shard}-{settings.replica}")
         bounds = RetentionSettings(settings.retention_after_s, settings.retention_batch)
-        retention = Retention(bounds, upkeep_log, archive, NobodyKeeps(), metrics)
+        retention = Retention(bounds, upkeep_log, archive, slices.keepers(settings, self._pool), metrics)
         services, margin_s = self._registry.services, settings.retention_margin_s
         forgetting = Forgetting(upkeep_log, self._participants, services, settings.shard, margin_s, metrics)
         return Upkeep(upkeep_log, retention, forgetting, settings.retention_interval_s, metrics, holding)

@@ -9,7 +9,11 @@ from orchestrator.config import Settings
 from orchestrator.driving.grpc_edge import CallSettings
 from orchestrator.driving.term import LeaderSettings
 from orchestrator.driving.transition_log import TransitionLog
+from orchestrator.events.relay import RELAY_CONSUMER
+from orchestrator.keeping.port import Keepers, NobodyKeeps
+from orchestrator.sagalog.events import UnseenEvents
 from orchestrator.sagalog.intake import IntakeSettings
+from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import LogSettings
 from orchestrator.sagalog.upkeep import UpkeepLogSettings
 from orchestrator.telemetry import EventLines
@@ -32,6 +36,11 @@ def log_settings(settings: Settings) -> LogSettings:
         absence_max_s=settings.log_absence_max_s,
         batch_max=settings.log_batch_max,
     )
+
+
+def keepers(settings: Settings, pool: Pool) -> Keepers:
+    """Who has a say in which finished sagas stay: the relay, where there is one, until their events are published."""
+    return UnseenEvents(pool, RELAY_CONSUMER) if settings.events_broker else NobodyKeeps()
 
 
 def upkeep_log_settings(settings: Settings) -> UpkeepLogSettings:

@@ -165,6 +165,7 @@ _STATEMENTS = (
     Effect("events.consumer", Wire.POSTGRES, "Reads how far a consumer of events has come."),
     Effect("events.commit", Wire.POSTGRES, "Keeps how far a consumer of events has come."),
     Effect("events.advance", Wire.POSTGRES, "Keeps how far the relay of events has come."),
+    Effect("events.unseen", Wire.POSTGRES, "Asks which sagas have events that the relay has not published."),
     Effect("events.reset", Wire.POSTGRES, "Sets a consumer of events to a place."),
     Effect("events.delete", Wire.POSTGRES, "Forgets a consumer of events."),
     Effect("events.consumers", Wire.POSTGRES, "Lists the consumers of events."),

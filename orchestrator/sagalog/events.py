@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from orchestrator.errors import LogUnavailable
 from orchestrator.events.model import ConsumerRecord, Cursor, EventFilter, EventPage, EventRecord
@@ -98,6 +98,19 @@ class PostgresEvents:
             ConsumerRecord(name, Cursor(epoch, position, accepted), committed_at, lag, oldest, expired)
             for name, epoch, position, accepted, committed_at, lag, oldest, expired in rows
         ]
+
+
+class UnseenEvents:
+    """Implements `Keepers`: a saga stays until the consumer `name` has come past its last event."""
+
+    def __init__(self, pool: Pool, name: str) -> None:
+        self._pool = pool
+        self._name = name
+
+    async def kept(self, sagas: Sequence[SagaId]) -> Collection[SagaId]:
+        """Those of the sagas that must not go yet. Raises LogUnavailable, Overloaded."""
+        rows = await self._pool.fetch(_SQL["unseen"], {"ids": list(sagas), "name": self._name})
+        return {SagaId(row[0]) for row in rows}
 
 
 def _place(name: str, cursor: Cursor) -> dict[str, str | int]:

@@ -103,3 +103,17 @@ LATERAL (
 ) AS pending
 ORDER BY c.name
 LIMIT %(limit)s;
+
+-- name: unseen
+-- Those of some sagas that have an event behind the place of a consumer; all that have events, while it has no place.
+SELECT w.id
+FROM unnest(%(ids)b::uuid[]) AS w (id)
+WHERE EXISTS (
+    SELECT 1
+    FROM baton.step_log AS l
+    WHERE l.saga_id = w.id AND l.log_position IS NOT NULL AND NOT EXISTS (
+        SELECT 1
+        FROM baton.event_consumer AS c
+        WHERE c.name = %(name)s AND (c.epoch, c.log_position) >= (l.epoch, l.log_position)
+    )
+);

@@ -41,8 +41,9 @@ from .house import eventually
 pytestmark = pytest.mark.timeout(300)
 
 # Nothing but tests asks these of etcd; the third needs an etcd with users. tests/integration/test_etcd.py asks them.
-# The relay alone asks the last, and it needs a broker: tests/cluster/test_event_relay.py has one.
-ELSEWHERE = ("etcd.compact", "etcd.time_to_live", "etcd.authenticate", "events.advance")
+# The last are for the relay alone, and it needs a broker: tests/cluster/test_event_relay.py and
+# tests/integration/test_retention.py.
+ELSEWHERE = ("etcd.compact", "etcd.time_to_live", "etcd.authenticate", "events.advance", "events.unseen")
 
 LIST_CERTIFICATES = Method(
     certification_pb2_grpc.CertificationServiceStub, "ListCertificates", certification_pb2.ListCertificatesResponse

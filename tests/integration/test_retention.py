@@ -23,6 +23,7 @@ from orchestrator.keeping.retention import Retention, RetentionSettings
 from orchestrator.keeping.upkeep import Upkeep
 from orchestrator.saga.ids import saga_id
 from orchestrator.saga.model import Epoch, SagaId
+from orchestrator.sagalog.events import UnseenEvents
 from orchestrator.sagalog.level import LEVEL_OPTION
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
@@ -199,6 +200,33 @@ async def test_a_saga_that_somebody_needs_stays(world: World) -> None:
     await world.retention().sweep(world.term)
     assert world.kept() == {needed}
     assert needed not in world.archived()
+
+
+async def test_what_the_relay_has_not_published_stays_until_it_has(world: World) -> None:
+    first, second = world.insert(3), world.insert(3)
+    pool = Pool(world.dsn, "test", 2, 5.0, world.metrics)
+    retention = Retention(
+        RetentionSettings(AFTER_S, 2), world.log, None, UnseenEvents(pool, "baton.relay"), world.metrics
+    )
+    await retention.sweep(world.term)
+    assert world.kept() == first | second
+
+    def published(saga: str) -> None:
+        with psycopg.connect(world.dsn) as connection:
+            connection.execute("DELETE FROM baton.event_consumer")
+            connection.execute(
+                "INSERT INTO baton.event_consumer (name, epoch, log_position)"
+                " SELECT 'baton.relay', epoch, max(log_position) FROM baton.step_log WHERE saga_id = %s GROUP BY epoch",
+                [saga],
+            )
+
+    published(max(first))
+    await retention.sweep(world.term)
+    assert world.kept() == second
+    published(max(second))
+    await retention.sweep(world.term)
+    assert world.kept() == set()
+    await pool.close()
 
 
 def ids(world: World) -> list[Any]:
