@@ -285,7 +285,7 @@ def _problem(path: tuple[str, ...], results: frozenset[str]) -> str | None:
             return None
         case ("results", step, *_):
             known = ", ".join(sorted(results)) or "none: this is the first step"
-            return f"reads the result of {step!r}; results that exist by then: {known:.{_REASON_CHARS}}"
+            return f"reads the result of {step!r}; results that exist by then: {known}"
         case ("results",):
             return "reads all results; name the step, as in results.reserve.id"
         case ("saga", *_):

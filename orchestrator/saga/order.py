@@ -11,10 +11,6 @@ from typing import Any
 
 from orchestrator.saga.fields import Reader, kind, shown
 
-# As much of a list of names is shown as helps somebody.
-_KNOWN_CHARS = 300
-_NAME_CHARS_MAX = 100
-
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -58,9 +54,7 @@ class _Outline:
 
     def __init__(self, entries: list[Any]) -> None:
         self._entries = [entry if isinstance(entry, dict) else {} for entry in entries]
-        # What is too long to be a name is refused as one, and is none here.
-        named = (entry.get("name") for entry in self._entries)
-        self.names = [name if isinstance(name, str) and len(name) <= _NAME_CHARS_MAX else "" for name in named]
+        self.names = [name if isinstance(name := entry.get("name"), str) else "" for entry in self._entries]
         pivots = (number for number, entry in enumerate(self._entries, start=1) if entry.get("pivot") is True)
         self.pivot = next(pivots, 0)
         self._numbers = {name: number for number, name in reversed(list(enumerate(self.names, start=1))) if name}
@@ -82,10 +76,7 @@ class _Outline:
             position = self._numbers.get(name, 0) if isinstance(name, str) else 0
             if not position:
                 known = ", ".join(filter(None, self.names[:index])) or "none"
-                reader.wrong(
-                    f"{field}[{number}]",
-                    f"{shown(name)} is not the name of a step above; there are {known:.{_KNOWN_CHARS}}",
-                )
+                reader.wrong(f"{field}[{number}]", f"{shown(name)} is not the name of a step above; there are {known}")
             elif position > index:
                 reader.wrong(f"{field}[{number}]", self._too_late(index, position))
             elif position in found:
@@ -102,7 +93,7 @@ class _Outline:
         if cycle is None:
             return f"{self.names[position - 1]!r} stands below this step; move it above"
         names = " after ".join(self.names[number - 1] or f"step {number}" for number in (index + 1, *cycle))
-        return f"makes a cycle: {names:.{_KNOWN_CHARS}}; a step that says nothing comes after the one above it"
+        return f"makes a cycle: {names}; a step that says nothing comes after the one above it"
 
     def _way(self, start: int, end: int) -> list[int] | None:
         """The way from a step over those that it comes after to another; None if there is none."""
