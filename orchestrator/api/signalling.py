@@ -13,7 +13,7 @@ from orchestrator.driving.registry import Compiled
 from orchestrator.errors import CorruptLog, NotFound, WrongState
 from orchestrator.saga.events import Order
 from orchestrator.saga.model import Json, Saga, SagaId, SagaState
-from orchestrator.saga.signals import NEEDS_EVIDENCE, REOPENING, Signal, Verb
+from orchestrator.saga.signals import HEARD_PARKED, NEEDS_EVIDENCE, Signal, Verb
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
 from orchestrator.sagalog.restoring import restored
@@ -62,8 +62,8 @@ class Signalling:
         Raises WrongState with the reason when it cannot be heeded, AlreadyTold, and NotFound when there is no saga.
         """
         record = await self.existing(saga_id)
-        reopens = record.state == SagaState.FAILED and signal.verb in REOPENING
-        if record.terminal and not reopens:
+        heard = record.state == SagaState.FAILED and signal.verb in HEARD_PARKED
+        if record.terminal and not heard:
             raise WrongState(f"saga {saga_id} is {record.state}")
         number = await self._box.post(saga_id, signal)
         patience_s = _PATIENCE_S if left_s is None else max(0.0, min(_PATIENCE_S, left_s / 2))

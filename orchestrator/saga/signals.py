@@ -51,6 +51,9 @@ REOPENING = frozenset({Verb.RETRY, Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
 # What is said once and would be lost: a parked saga takes it down, and stays parked.
 _TAKEN_DOWN = frozenset({Verb.COMPLETE, Verb.APPROVE})
 
+# All that a parked saga hears.
+HEARD_PARKED = REOPENING | _TAKEN_DOWN
+
 
 @dataclass(frozen=True, slots=True)
 class Signal:
@@ -102,7 +105,7 @@ def _reopens(saga: Saga, signal: Signal) -> bool:
     """Whether an ended saga may be taken up again by such a signal."""
     if signal.verb is Verb.UNDO:
         return saga.state is SagaState.COMPLETED
-    return saga.state is SagaState.FAILED and signal.verb in REOPENING | _TAKEN_DOWN
+    return saga.state is SagaState.FAILED and signal.verb in HEARD_PARKED
 
 
 def _must_wait(cursor: Cursor, signal: Signal, moment: Moment) -> bool:

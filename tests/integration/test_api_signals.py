@@ -24,7 +24,6 @@ from orchestrator.pb.baton.v1.saga_pb2 import (
 )
 from orchestrator.saga.commands import Accepted, Refused, Succeeded
 from orchestrator.sagalog.migrate import migrate
-from participants.pb.shop.v1 import payment_pb2
 from tests.integration.api_world import INPUT, ApiWorld, api_world, descriptors, field_violations, refusal
 
 DEFINITION = """
@@ -256,57 +255,6 @@ async def test_cancelling_behind_the_pivot_is_refused_with_the_reason(world: Wor
         assert "pivot, step pay" in late.message
         world.api.participants.release("tell")
         assert (await world.ended(saga_id)).state == SagaState.SAGA_STATE_COMPLETED
-
-
-@pytest.mark.parametrize(
-    ("text", "field"),
-    [
-        ('{"a": ["\\u0000"]}', "response_json.a[0]"),
-        ('{"a": 99999999999999999999999}', "response_json.a"),
-        ("[1]", "response_json"),
-    ],
-)
-async def test_an_answer_that_cannot_be_stored_is_refused_and_the_right_one_is_taken(
-    world: World, text: str, field: str
-) -> None:
-    async with world.api.leading():
-        saga_id = await world.start()
-        await world.until(saga_id, ("reserve", "waiting"))
-        request = steps.CompleteStepRequest(token=f"{saga_id}/reserve", response_json=text)
-        refused = await refusal(world.steps.CompleteStep(request, timeout=10))
-        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert field in field_violations(refused)
-        assert (await world.complete(saga_id)).heeded
-
-
-async def test_a_serialized_answer_with_a_nul_is_refused_without_being_quoted(world: World) -> None:
-    async with world.api.leading():
-        saga_id = await world.start()
-        await world.until(saga_id, ("reserve", "waiting"))
-        response = payment_pb2.ChargeResponse(amount="r\x00 and more").SerializeToString()
-        request = steps.CompleteStepRequest(token=f"{saga_id}/pay", response=response)
-        refused = await refusal(world.steps.CompleteStep(request, timeout=10))
-        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-        assert "and more" not in f"{refused}"
-        assert (await world.complete(saga_id)).heeded
-
-
-async def test_integers_of_64_bits_and_large_numbers_of_an_answer_come_out_as_they_went_in(world: World) -> None:
-    world.api.participants.answers["reserve"] = Accepted()
-    text = '{"most": 18446744073709551615, "least": -9223372036854775808, "mass": 1e23}'
-    async with world.api.leading():
-        saga_id = await world.start()
-        await world.until(saga_id, ("reserve", "waiting"))
-        request = steps.CompleteStepRequest(token=f"{saga_id}/reserve", response_json=text)
-        assert (await world.steps.CompleteStep(request, timeout=10)).heeded
-        await world.until(saga_id, ("consent", "waiting"))
-    # The next leader reads it from the log, and writes on.
-    async with world.api.leading():
-        assert (await world.approve(saga_id)).heeded
-        await world.ended(saga_id)
-        (row,) = [row for row in (await world.api.get(saga_id)).history if row.status == "completed"][:1]
-    shown = orjson.loads(row.result_json)
-    assert shown == {"most": 2**64 - 1, "least": -(2**63), "mass": 1e23}
 
 
 async def test_a_saga_begins_at_its_time_and_not_before(world: World) -> None:

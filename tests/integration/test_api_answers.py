@@ -1,0 +1,118 @@
+"""Answers that come later: refused where they cannot be stored, kept where the saga is parked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import orjson
+import pytest
+
+from orchestrator.pb.baton.v1 import operations_pb2 as operations
+from orchestrator.pb.baton.v1 import steps_pb2 as steps
+from orchestrator.pb.baton.v1.saga_pb2 import ApplyDefinitionRequest, SagaState, StartSagaRequest
+from orchestrator.saga.commands import Accepted, Refused, Succeeded
+from orchestrator.sagalog.migrate import migrate
+from participants.pb.shop.v1 import payment_pb2
+from tests.integration.api_world import INPUT, api_world, descriptors, field_violations, refusal
+from tests.integration.test_api_signals import DEFINITION, World
+
+
+@pytest.fixture
+async def world(database: str) -> AsyncIterator[World]:
+    migrate(database)
+    async with api_world(database) as api:
+        await api.definitions.ApplyDefinition(ApplyDefinitionRequest(yaml=DEFINITION, descriptor_set=descriptors()))
+        api.participants.answers["reserve"] = Accepted()
+        yield World(api)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('{"a": ["\\u0000"]}', "response_json.a[0]"),
+        ('{"a": 99999999999999999999999}', "response_json.a"),
+        ("[1]", "response_json"),
+    ],
+)
+async def test_an_answer_that_cannot_be_stored_is_refused_and_the_right_one_is_taken(
+    world: World, text: str, field: str
+) -> None:
+    async with world.api.leading():
+        saga_id = await world.start()
+        await world.until(saga_id, ("reserve", "waiting"))
+        request = steps.CompleteStepRequest(token=f"{saga_id}/reserve", response_json=text)
+        refused = await refusal(world.steps.CompleteStep(request, timeout=10))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert field in field_violations(refused)
+        assert (await world.complete(saga_id)).heeded
+
+
+async def test_a_serialized_answer_with_a_nul_is_refused_without_being_quoted(world: World) -> None:
+    async with world.api.leading():
+        saga_id = await world.start()
+        await world.until(saga_id, ("reserve", "waiting"))
+        response = payment_pb2.ChargeResponse(amount="r\x00 and more").SerializeToString()
+        request = steps.CompleteStepRequest(token=f"{saga_id}/pay", response=response)
+        refused = await refusal(world.steps.CompleteStep(request, timeout=10))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
+        assert "and more" not in f"{refused}"
+        assert (await world.complete(saga_id)).heeded
+
+
+async def test_integers_of_64_bits_and_large_numbers_of_an_answer_come_out_as_they_went_in(world: World) -> None:
+    world.api.participants.answers["reserve"] = Accepted()
+    text = '{"most": 18446744073709551615, "least": -9223372036854775808, "mass": 1e23}'
+    async with world.api.leading():
+        saga_id = await world.start()
+        await world.until(saga_id, ("reserve", "waiting"))
+        request = steps.CompleteStepRequest(token=f"{saga_id}/reserve", response_json=text)
+        assert (await world.steps.CompleteStep(request, timeout=10)).heeded
+        await world.until(saga_id, ("consent", "waiting"))
+    # The next leader reads it from the log, and writes on.
+    async with world.api.leading():
+        assert (await world.approve(saga_id)).heeded
+        await world.ended(saga_id)
+        (row,) = [row for row in (await world.api.get(saga_id)).history if row.status == "completed"][:1]
+    shown = orjson.loads(row.result_json)
+    assert shown == {"most": 2**64 - 1, "least": -(2**63), "mass": 1e23}
+
+
+SIDE_BY_SIDE = (
+    DEFINITION[DEFINITION.index("  - name: pay") :]
+    + """
+  - name: pack
+    after: [pay]
+    service: 127.0.0.1:1
+    answer: later
+    action: {method: shop.v1.PaymentService/Charge, request: {order_id: input.order_id, amount: input.amount}}
+  - name: sign
+    after: [pay]
+    delay: 1ms
+"""
+)
+
+
+async def test_a_parked_saga_takes_down_what_is_said_once(world: World) -> None:
+    text = "name: wide\nsteps:\n" + SIDE_BY_SIDE
+    await world.api.definitions.ApplyDefinition(ApplyDefinitionRequest(yaml=text, descriptor_set=descriptors()))
+    world.api.participants.answers |= {"pack": Accepted(), "tell": Refused("FAILED_PRECONDITION", "no such customer")}
+    world.api.participants.hold("tell")
+    async with world.api.leading():
+        request = StartSagaRequest(definition="wide", input_json=orjson.dumps(INPUT).decode())
+        saga_id = str((await world.api.sagas.StartSaga(request, timeout=10)).saga.saga_id)
+        await world.until(saga_id, ("pack", "waiting"))
+        world.api.participants.release("tell")
+        assert (await world.ended(saga_id)).state == SagaState.SAGA_STATE_FAILED
+        assert (await world.complete(saga_id, "pack")).heeded
+        again = await refusal(world.complete(saga_id, "pack"))
+        assert "was completed before" in again.message
+        late = steps.HeartbeatStepRequest(token=f"{saga_id}/pack")
+        assert "FAILED" in (await refusal(world.steps.HeartbeatStep(late, timeout=10))).message
+        assert (await world.api.get(saga_id)).saga.state == SagaState.SAGA_STATE_FAILED
+        world.api.participants.answers["tell"] = Succeeded({})
+        order = operations.StepOrder(saga_id=saga_id, by="anna", reason="she is back")
+        assert (await world.operations.RetrySaga(order, timeout=10)).heeded
+        await world.until(saga_id, ("tell", "completed"))
+        assert (await world.ended(saga_id)).state == SagaState.SAGA_STATE_COMPLETED
+    assert world.api.participants.called.count("pack") == 1
