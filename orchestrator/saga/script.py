@@ -29,6 +29,10 @@ class Moment:
         return self.now + timedelta(seconds=seconds)
 
 
+# The fields of an event that may quote something.
+_SAYING = frozenset({"message", "order"})
+
+
 class Script:
     """Collects events and keeps the saga evolved behind each, so that every rule sees the present state.
 
@@ -50,7 +54,7 @@ class Script:
         if cursor is not None:
             fields.setdefault("position", cursor.position)
             fields.setdefault("attempt", cursor.attempt)
-        if self.saga.definition.has_secrets:
+        if fields.keys() & _SAYING and self.saga.definition.has_secrets:
             fields = _discreet(fields, known_secrets(self.saga))
         event = Event(self.saga.sequence + 1, status, self.moment.epoch, **fields)  # type: ignore[arg-type]
         self.saga = evolve(self.saga, event)
