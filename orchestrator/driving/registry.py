@@ -13,6 +13,7 @@ from orchestrator.certify.demand import uncertified
 from orchestrator.driving import trial
 from orchestrator.driving.codec import Descriptors, MethodCodec
 from orchestrator.driving.fitting import unfit, unfit_status, unknown_results
+from orchestrator.driving.handing_on import shown_secrets
 from orchestrator.driving.trial import methods
 from orchestrator.errors import FieldViolation, NotFound, Rejected
 from orchestrator.saga.definition import Definition
@@ -125,6 +126,10 @@ class Registry:
                 way = await self._way_back(definition.name, step.child.definition, step.child.version)
                 if isinstance(way, str):
                     violations.append(FieldViolation(f"{where}.definition", way))
+                elif (
+                    stored := await self._store.get_definition(step.child.definition, step.child.version)
+                ) is not None:
+                    violations.extend(shown_secrets(definition, step, parse(stored.yaml), f"steps[{index}]"))
         if violations:
             raise Rejected("the definition is not valid", tuple(violations))
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
+from orchestrator.driving.handing_on import secret_paths
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import BatonError
 from orchestrator.events.model import EventRecord
@@ -176,8 +177,7 @@ def shown_request(saga: Saga, mapping: Mapping, request: Json) -> Json:
     shown: Json = blanked(request, saga.input, definition.secrets)
     for position, result in saga.results:
         shown = blanked(shown, result, definition.step(position).secrets)
-    secret = [("input", *_names(path)) for path in definition.secrets]
-    secret += [("results", step.name, *_names(path)) for step in definition.steps for path in step.secrets]
+    secret = secret_paths(definition)
     return _without_made(mapping.tree, shown, secret) if secret else shown
 
 
@@ -196,10 +196,6 @@ def _without_made(tree: Tree, shown: Json, secret: list[tuple[str, ...]]) -> Jso
 def _meet(read: tuple[str, ...], secret: tuple[str, ...]) -> bool:
     """Whether what is read is the secret, is inside it, or has it inside."""
     return all(a == b for a, b in zip(read, secret, strict=False))
-
-
-def _names(path: str) -> list[str]:
-    return [name.partition("[")[0] for name in path.split(".")]
 
 
 def _shown(text: str, hide: Callable[[Any], Any]) -> str:

@@ -185,6 +185,53 @@ async def test_children_must_be_there_and_must_not_run_their_parents() -> None:
     await registry.apply(child("d", "b", 1))
 
 
+GIVES = """
+name: gives
+secrets: [card.number, pin]
+steps:
+  - name: inner
+    saga: {{definition: takes, input: {{{given}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "marked", "field"),
+    [
+        ("pin: input.pin", "", "pin"),
+        ("pin: input.pin", "pin", None),
+        ("inner: {code: input.pin}", "", "inner.code"),
+        ("inner: {code: input.pin}", "inner", None),
+        ("card: input.card", "card.expires", "card"),
+        ("card: input.card", "card.number", None),
+        ("card: input.card", "card", None),
+        ("digits: input.card.number.digits", "", "digits"),
+        ("name: input.card.name", "", None),
+        ("length: length(input.pin)", "", None),
+        ("all: input", "all.pin, all.card", None),
+    ],
+)
+async def test_a_secret_that_is_given_to_a_child_is_one_there_too(given: str, marked: str, field: str | None) -> None:
+    registry = Registry(Store(), describe)
+    await registry.apply(f"name: takes\nsecrets: [{marked}]\nsteps: [{{name: w, delay: 1s}}]")
+    if field is None:
+        await registry.apply(GIVES.format(given=given))
+        return
+    with pytest.raises(Rejected, match=r"definition 'takes' would show it: it needs `secrets") as refused:
+        await registry.apply(GIVES.format(given=given))
+    assert [violation.field for violation in refused.value.violations] == [f"steps[0].saga.input.{field}"]
+
+
+async def test_a_secret_that_a_child_returns_is_one_in_its_parent_too() -> None:
+    registry = Registry(Store(), describe)
+    step = "{{name: {}, service: 'h:1', action: {{method: t.S/Do}}, compensation: none, secrets: [{}]}}"
+    await registry.apply(f"name: inner\nsteps: [{step.format('first', 'data')}, {step.format('last', 'line.sku')}]")
+    text = "name: outer\nsteps: [{{name: runs, saga: {{definition: inner}}, secrets: [{}]}}]"
+    with pytest.raises(Rejected, match=r"steps\[0\]\.secrets: would show 'line.sku' of the child's result"):
+        await registry.apply(text.format("data"))
+    for marked in ("line", "line.sku"):
+        await registry.apply(text.format(marked))
+
+
 async def test_a_folder_is_applied_whatever_the_order_of_parents_and_children(tmp_path: Path) -> None:
     store = Store()
     (tmp_path / "1.yaml").write_text(child("top", "middle"))
