@@ -17,6 +17,9 @@ UNKNOWN_CODES = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "INTERNAL", "UNAVAI
 # More retries than this are not added up one by one.
 _ADDED_MAX = 10_000
 
+# A saga is read with all that it has in the log whenever it goes on.
+ATTEMPTS_MANY = 10_000
+
 _UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "m"))
 
 
@@ -60,6 +63,7 @@ def _call(step: Step, where: str, *, must_end: bool) -> Iterator[FieldViolation]
         yield FieldViolation(
             f"{where}.retry", "has no retries: a single lost answer ends the step; consider `on_unknown: query`"
         )
+    yield from _many(step.retry, step.within_s, f"{where}.retry")
     if codes := step.retry.final & UNKNOWN_CODES:
         yield FieldViolation(
             f"{where}.retry.final",
@@ -82,11 +86,20 @@ def _compensation(definition: Definition, step: Step, where: str, *, needed: boo
         if needed and not definition.pivot and not step.no_compensation_reason:
             yield FieldViolation(f"{where}.compensation", "is `none` without a `reason`: say why nothing is undone")
         return
+    yield from _many(compensation.retry, compensation.within_s, f"{where}.compensation.retry")
     if (patience_s := patience(compensation.retry, compensation.within_s)) < PATIENCE_MIN_S:
         yield FieldViolation(
             f"{where}.compensation.retry",
             f"gives up after {time(patience_s)}: a participant that restarts takes as long, and the saga is parked",
         )
+
+
+def _many(policy: RetryPolicy, within_s: float | None, field: str) -> Iterator[FieldViolation]:
+    """That a saga may come to have a very long log."""
+    attempts = policy.retries if within_s is None else min(policy.retries, int(within_s / policy.delay_s(64, 0.0)))
+    if attempts >= ATTEMPTS_MANY:
+        problem = f"may make {attempts:,} attempts, each of which stays in the saga's log; let `max` be longer"
+        yield FieldViolation(field, problem)
 
 
 def _waiting(definition: Definition, step: Step, where: str) -> Iterator[FieldViolation]:

@@ -181,6 +181,8 @@ def test_times_that_may_fit_are_accepted() -> None:
             "gives up after 3s",
         ),
         ((call("a", "pivot: true"),), "", "steps[0].compensation", "never made"),
+        ((call("a", "retry: {within: 30d}"),), "", "steps[0].retry", "86,400 attempts"),
+        ((call("a", undo=UNDO[:-1] + ", retry: {retries: 10000}}"),), "", "steps[0].compensation.retry", "10,000 att"),
         (("name: w, delay: {until: input.at}, within: 1h",), "", "steps[0].within", "bounds nothing"),
     ],
 )
@@ -190,6 +192,10 @@ def test_risks_are_told(steps: tuple[str, ...], top: str, field: str, part: str)
     warnings = {violation.field: violation.description for violation in found.warnings}
     assert part in warnings[field]
     assert len(warnings) == 1
+
+
+def test_a_long_patience_with_long_delays_is_no_risk() -> None:
+    assert findings(call("a", "retry: {within: 30d, max: 10m}")) == Findings((), ())
 
 
 def test_findings_have_lines_and_steps() -> None:
