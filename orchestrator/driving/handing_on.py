@@ -1,4 +1,4 @@
-"""Whether secrets stay secrets on their way into a child saga, and out of it.
+"""What a parent and its child saga must agree in: what the child needs, and that secrets stay secrets on both sides.
 
 A child is shown by its own definition, and its parent by its own: neither knows of the other's. Looked at are plain
 paths; what an expression makes of a secret on its way to a child nobody can tell.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from orchestrator.errors import FieldViolation
 from orchestrator.saga.definition import Child, Definition, Step
+from orchestrator.saga.lint import leaves
 from orchestrator.saga.mapping import Leaf, Tree
 
 _Path = tuple[str, ...]
@@ -32,6 +33,32 @@ def _returned(step: Step, child: Definition, field: str) -> Iterator[FieldViolat
                     f"would show {path!r} of the child's result, which is a secret of its step {last.name!r}: name it"
                 )
                 yield FieldViolation(field, problem)
+
+
+def missing_input(step: Step, child: Definition, field: str) -> Iterator[FieldViolation]:
+    """What the child of a step reads of its input for sure, and is not given."""
+    told = set()
+    for reader in child.steps if step.child is not None else ():
+        for leaf in leaves(reader) if reader.when is None else ():
+            missing = _missing(step.child.input.tree if step.child else {}, leaf.path or ())
+            if missing and missing not in told:
+                told.add(missing)
+                problem = f"does not give {missing}, which step {reader.name!r} of {child.name!r} reads"
+                yield FieldViolation(f"{field}.saga.input", problem)
+
+
+def _missing(given: Tree, path: _Path) -> str:
+    """The field of the input on the way of a path that is not there; empty when all is, or nobody knows."""
+    if path[:1] != ("input",):
+        return ""
+    for number, name in enumerate(path[1:], start=2):
+        inner = given.get(name)
+        if inner is None:
+            return ".".join(path[:number])
+        if isinstance(inner, Leaf):
+            return ""
+        given = inner
+    return ""
 
 
 def _given(parent: Definition, given: Child, child: Definition, field: str) -> Iterator[FieldViolation]:

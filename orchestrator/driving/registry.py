@@ -13,7 +13,7 @@ from orchestrator.certify.demand import uncertified
 from orchestrator.driving import trial
 from orchestrator.driving.codec import Descriptors, MethodCodec
 from orchestrator.driving.fitting import unfit, unfit_status, unknown_results
-from orchestrator.driving.handing_on import shown_secrets
+from orchestrator.driving.handing_on import missing_input, shown_secrets
 from orchestrator.driving.trial import methods
 from orchestrator.errors import FieldViolation, NotFound, Rejected
 from orchestrator.saga.definition import Definition
@@ -129,7 +129,9 @@ class Registry:
                 elif (
                     stored := await self._store.get_definition(step.child.definition, step.child.version)
                 ) is not None:
-                    violations.extend(shown_secrets(definition, step, parse(stored.yaml), f"steps[{index}]"))
+                    child = parse(stored.yaml)
+                    violations.extend(missing_input(step, child, f"steps[{index}]"))
+                    violations.extend(shown_secrets(definition, step, child, f"steps[{index}]"))
         if violations:
             raise Rejected("the definition is not valid", tuple(violations))
 

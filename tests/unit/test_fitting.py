@@ -221,6 +221,38 @@ async def test_a_secret_that_is_given_to_a_child_is_one_there_too(given: str, ma
     assert [violation.field for violation in refused.value.violations] == [f"steps[0].saga.input.{field}"]
 
 
+QUOTED = '"input.note || saga.id"'
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("order: input.order, at: input.at", []),
+        ("order: {id: input.id}, at: input.at", []),
+        ("order: {number: input.id}, at: input.at", ["input.order.id"]),
+        ("order: input.order", ["input.at"]),
+        ("", ["input.order", "input.at"]),
+    ],
+)
+async def test_a_child_is_given_what_it_reads_for_sure(given: str, missing: list[str]) -> None:
+    registry = Registry(Store(), describe)
+    act = "service: 'h:1', compensation: none, action: {method: t.S/Do, request: {text: %s}}"
+    steps = [
+        f"{{name: a, {act % 'input.order.id'}}}",
+        "{name: b, delay: {until: input.at}}",
+        f"{{name: c, when: input.gift, {act % 'input.gift.note'}}}",
+        f"{{name: d, {act % QUOTED}}}",
+    ]
+    await registry.apply(f"name: needs\nsteps: [{', '.join(steps)}]")
+    text = f"name: gives\nsteps: [{{name: runs, saga: {{definition: needs, input: {{{given}}}}}}}]"
+    try:
+        await registry.apply(text)
+        found = []
+    except Rejected as error:
+        found = [violation.description.split(",")[0] for violation in error.violations]
+    assert found == [f"does not give {name}" for name in missing]
+
+
 async def test_a_secret_that_a_child_returns_is_one_in_its_parent_too() -> None:
     registry = Registry(Store(), describe)
     step = "{{name: {}, service: 'h:1', action: {{method: t.S/Do}}, compensation: none, secrets: [{}]}}"
