@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.errors import InvariantError
+from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.definition import OnUnknown, Step, Work
 from orchestrator.saga.events import Order, Status
@@ -101,7 +102,7 @@ def _intend_again(script: Script, cursor: Cursor) -> None:
     else:
         asks = step.on_unknown is OnUnknown.QUERY and step.status is not None and doubtful(cursor)
         status = Status.QUERYING if asks else Status.EXECUTING
-        limit_at = cursor.limit_at or script.limit(step.within_s)
+        limit_at = script.limit_again(cursor, step.within_s)
         script.add(status, position=cursor.position, attempt=cursor.attempt + 1, retry_at=limit_at)
 
 
@@ -205,18 +206,19 @@ def _give_up(
 
 
 def _held(script: Script, cursor: Cursor, step: Step, outcome: Held) -> None:
-    over = script.over(cursor) or script.turn_back_wanted or script.saga.state is SagaState.COMPENSATING
+    over = step.retry.within_s is None and script.over(cursor)
+    over = over or script.turn_back_wanted or script.saga.state is SagaState.COMPENSATING
     if over or (outcome.called and _final(script, step, Unknown(outcome.code, outcome.message))):
         verdict = Unknown if outcome.called else Refused
         _give_up(script, cursor, step, verdict(outcome.code, outcome.message))
         return
-    hold(script, cursor, Status.HELD, outcome)
+    hold(script, cursor, Status.HELD, outcome, step.retry)
 
 
-def hold(script: Script, cursor: Cursor, status: Status, outcome: Held) -> None:
-    """Wait until the participant is back, no longer than the step may take; no attempt is spent."""
+def hold(script: Script, cursor: Cursor, status: Status, outcome: Held, policy: RetryPolicy) -> None:
+    """Wait until the participant is back, no longer than the step may take; nothing of its retry policy is spent."""
     retry_at = script.moment.after(outcome.wait_s)
-    if cursor.limit_at is not None:
+    if cursor.limit_at is not None and policy.within_s is None:
         retry_at = min(retry_at, cursor.limit_at)
     code = outcome.code if outcome.called else NOT_CALLED
     script.add(status, cursor, code=code, message=outcome.message, retry_at=retry_at)

@@ -12,6 +12,9 @@ class RetryPolicy:
     `retries` counts the attempts after the first. Delays are in seconds. `jitter` is the share of a delay that
     chance may take away, so that sagas which failed together do not come back together.
 
+    `within_s` says that the time for all attempts is a part of the policy: it may stand instead of a count, and is not
+    spent by an outage of the participant either. Without it, whatever bounds the step bounds its outages as well.
+
     `final` and `transient` are gRPC codes by name that overrule the published table (docs/participants.md): a final
     one is not tried again, a transient one is.
     """
@@ -23,6 +26,7 @@ class RetryPolicy:
     jitter: float = 0.2
     final: frozenset[str] = frozenset()
     transient: frozenset[str] = frozenset()
+    within_s: float | None = None
 
     def exhausted(self, failures: int) -> bool:
         """Whether `failures` failed attempts leave no further attempt."""

@@ -132,6 +132,7 @@ def _retry(field: str, policy: RetryPolicy) -> Iterator[tuple[str, str]]:
     yield f"{field}.multiplier", f"{policy.multiplier:g}"
     yield f"{field}.max", time(policy.max_s)
     yield f"{field}.jitter", f"{policy.jitter:g}"
+    yield f"{field}.within", _time(policy.within_s)
     yield f"{field}.final", ", ".join(sorted(policy.final))
     yield f"{field}.transient", ", ".join(sorted(policy.transient))
 

@@ -101,6 +101,11 @@ def doubtful(cursor: Cursor) -> bool:
     return cursor.doubtful or (cursor.phase is Phase.INTENDED and cursor.intent_epoch != NO_EPOCH)
 
 
+def outlasted(cursor: Cursor) -> bool:
+    """Whether an outage lasts longer than the time for all attempts, which it does not spend (backoff.py)."""
+    return cursor.limit_at is not None and cursor.retry_at is not None and cursor.retry_at > cursor.limit_at
+
+
 @dataclass(frozen=True, slots=True)
 class Saga:
     """A saga as its log tells it. Positions count the definition's steps from 1.

@@ -213,10 +213,11 @@ def _retry(
         retries = reader.whole(fields["attempts"], f"{field}.attempts", 1, 1, RETRIES_MAX + 1) - 1
         if fields.get("retries") is not None:
             reader.wrong(f"{field}.attempts", "counts the first attempt as well, `retries` does not; say one of them")
+    own_s = None
     if "within" in fields:
         if within_s is not None:
             reader.wrong(f"{field}.within", "is there already, beside `retry`; say it once")
-        within_s = reader.optional_seconds(fields["within"], f"{field}.within")
+        within_s = own_s = reader.optional_seconds(fields["within"], f"{field}.within")
     final, transient = (reader.codes(fields.get(which), f"{field}.{which}") for which in ("final", "transient"))
     if final & transient:
         reader.wrong(f"{field}.final", f"{', '.join(sorted(final & transient))} cannot be transient as well")
@@ -228,6 +229,7 @@ def _retry(
         jitter=reader.number(fields.get("jitter"), f"{field}.jitter", default.jitter, 0, 1),
         final=final,
         transient=transient,
+        within_s=own_s,
     )
     return policy, within_s
 

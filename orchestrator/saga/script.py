@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.evolve import evolve
-from orchestrator.saga.model import Cursor, Epoch, Phase, Saga
+from orchestrator.saga.model import Cursor, Epoch, Phase, Saga, outlasted
 from orchestrator.saga.progress import turnable
 from orchestrator.saga.secrets import known_secrets, scrubbed
 
@@ -92,7 +92,13 @@ class Script:
 
     def over(self, cursor: Cursor) -> bool:
         """Whether the time for all attempts of the step is used up."""
-        return cursor.limit_at is not None and self.moment.now >= cursor.limit_at
+        if cursor.limit_at is None or outlasted(cursor):
+            return False
+        return self.moment.now >= cursor.limit_at
+
+    def limit_again(self, cursor: Cursor, within_s: float | None) -> datetime | None:
+        """When the next attempt and all behind it must be over: the time begins anew after an outage that outlasted it."""
+        return self.limit(within_s) if cursor.limit_at is None or outlasted(cursor) else cursor.limit_at
 
 
 def _discreet(fields: dict[str, object], secrets: frozenset[str]) -> dict[str, object]:

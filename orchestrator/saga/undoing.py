@@ -33,10 +33,12 @@ def decide(script: Script, cursor: Cursor, outcome: Outcome) -> None:
             else:
                 status = Status.COMPENSATION_RETRYING
                 script.add(status, cursor, code=code, message=message, retry_at=retry_at)
-        case Held(code, message) if script.over(cursor) or code in _bounds(script, cursor.position)[0].final:
-            script.add(Status.COMPENSATION_FAILED, cursor, code=code, message=message)
-        case Held():
-            hold(script, cursor, Status.COMPENSATION_HELD, outcome)
+        case Held(code, message):
+            policy, _ = _bounds(script, cursor.position)
+            if code in policy.final or (policy.within_s is None and script.over(cursor)):
+                script.add(Status.COMPENSATION_FAILED, cursor, code=code, message=message)
+            else:
+                hold(script, cursor, Status.COMPENSATION_HELD, outcome, policy)
         case Accepted():
             script.add(Status.COMPENSATION_WAITING, cursor, retry_at=cursor.limit_at)
         case Ready():
@@ -70,7 +72,7 @@ def _intend_again(script: Script, cursor: Cursor) -> None:
         message = "not done in its time"
         script.add(Status.COMPENSATION_FAILED, cursor, code="DEADLINE_EXCEEDED", message=message)
         return
-    limit_at = cursor.limit_at or script.limit(_bounds(script, cursor.position)[1])
+    limit_at = script.limit_again(cursor, _bounds(script, cursor.position)[1])
     script.add(Status.COMPENSATING, position=cursor.position, attempt=cursor.attempt + 1, retry_at=limit_at)
 
 

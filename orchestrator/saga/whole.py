@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.errors import CorruptLog
 from orchestrator.saga.definition import Work
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.model import NO_EPOCH, Cursor, Failure, Phase, Saga, SagaState, doubtful
+from orchestrator.saga.model import NO_EPOCH, Cursor, Failure, Phase, Saga, SagaState, doubtful, outlasted
 
 
 def after(saga: Saga, event: Event, **changes: Any) -> Saga:
@@ -93,7 +93,7 @@ def _at_once(saga: Saga, cursor: Cursor, parked: bool) -> Cursor:
     return replace(
         cursor,
         failures=0 if parked else cursor.failures,
-        limit_at=None if parked else cursor.limit_at,
+        limit_at=None if parked or outlasted(cursor) else cursor.limit_at,
         doubtful=saga.perhaps_done(cursor),
         intent_epoch=NO_EPOCH,
         asking=False,

@@ -127,7 +127,8 @@ def test_every_kind_of_work_is_read() -> None:
 
 def test_the_bounds_of_a_call_are_read() -> None:
     flight, hotel, *_ = rich().steps
-    assert flight.retry == RetryPolicy(retries=3, final=frozenset({"ABORTED"}), transient=frozenset({"NOT_FOUND"}))
+    codes = {"final": frozenset({"ABORTED"}), "transient": frozenset({"NOT_FOUND"})}
+    assert flight.retry == RetryPolicy(retries=3, within_s=30.0, **codes)
     assert flight.within_s == 30.0
     assert flight.compensation is not None
     assert (flight.compensation.retry.retries, flight.compensation.within_s) == (4, 3600.0)

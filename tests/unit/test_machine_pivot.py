@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from orchestrator.errors import CorruptLog
@@ -13,7 +15,7 @@ from orchestrator.saga.model import SagaState
 from orchestrator.saga.plan import cancel_refusal, resolutions
 from orchestrator.saga.signals import Verb
 
-from .sagas import EPOCH, Walk, graph
+from .sagas import EPOCH, NOW, Walk, graph
 
 OK = Succeeded({})
 NO = Refused("FAILED_PRECONDITION", "no")
@@ -46,6 +48,41 @@ def test_a_compensation_whose_participant_is_away_is_held_unless_that_is_final()
     undo = {"compensation": {"method": "t.S/Undo", "retry": {"final": ["UNAVAILABLE"]}}}
     walk = Walk(graph(undo, {})).ready().tell("a", OK).tell("b", NO).tell("a", AWAY).ready("a", 2).tell("a", lost)
     assert walk.told[-4:] == ["compensation_held a", "compensating a", "compensation_failed a", "parked"]
+
+
+BUDGET = {"retry": {"within": "10s", "initial": "4s", "max": "4s", "jitter": 0}}
+GONE = Held("UNAVAILABLE", "away", 30.0, called=True)
+
+
+@pytest.mark.parametrize("order", [False, True], ids=["by itself", "at once, by order"])
+def test_an_outage_spends_none_of_the_time_for_retries(order: bool) -> None:
+    walk = Walk(graph({"compensation": "none", **BUDGET})).ready().tell("a", GONE)
+    assert walk.waits == {"a": 30.0}
+    if order:
+        walk.now += timedelta(seconds=29)
+        assert walk.signal(Verb.RETRY) == ""
+    else:
+        walk.failover().ready("a", 30)
+    # The time for all attempts begins anew, and is then spent by failures.
+    began_s = (walk.now - NOW).total_seconds()
+    assert walk.calls == {"a"}
+    walk.tell("a", LOST).ready("a", 4).tell("a", LOST).ready("a", 4).tell("a", LOST)
+    assert walk.saga.state is SagaState.COMPENSATED
+    assert (walk.now - NOW).total_seconds() == began_s + 8
+    assert walk.told.count("executing a") == 4
+
+
+def test_an_outage_spends_none_of_the_time_for_retries_of_a_compensation() -> None:
+    undo = {"compensation": {"method": "t.S/Undo", **BUDGET}}
+    walk = Walk(graph(undo, {})).ready().tell("a", OK).tell("b", NO).tell("a", GONE).ready("a", 30).tell("a", GONE)
+    assert walk.waits == {"a": 60.0}
+    assert walk.ready("a", 30).tell("a", OK).saga.state is SagaState.COMPENSATED
+
+
+def test_the_time_for_a_step_goes_on_in_an_outage() -> None:
+    walk = Walk(graph({"compensation": "none", "within": "10s"})).ready().tell("a", GONE)
+    assert walk.waits == {"a": 10.0}
+    assert walk.ready("a", 10).saga.state is SagaState.COMPENSATED
 
 
 def test_a_pivot_that_is_refused_after_doubt_needs_a_person() -> None:
