@@ -97,7 +97,7 @@ class Script:
         return self.moment.now >= cursor.limit_at
 
     def limit_again(self, cursor: Cursor, within_s: float | None) -> datetime | None:
-        """When the next attempt and all behind it must be over: the time begins anew after an outage that outlasted it."""
+        """When the next attempt, and all behind it, must be over: an outage that outlasted that time renews it."""
         return self.limit(within_s) if cursor.limit_at is None or outlasted(cursor) else cursor.limit_at
 
 
