@@ -12,10 +12,9 @@ from orchestrator.driving.veil import Veils, shown_request
 from orchestrator.errors import WrongState
 from orchestrator.pb.baton.v1 import operations_pb2 as pb
 from orchestrator.pb.baton.v1 import operations_pb2_grpc
-from orchestrator.saga.model import Saga, SagaId, SagaState
+from orchestrator.saga.model import Saga, SagaId
 from orchestrator.saga.plan import CancelPlan, PlannedCall, plan_cancel, plan_undo, resolutions
 from orchestrator.saga.signals import Signal, Verb
-from orchestrator.sagalog.records import SagaFilter
 from orchestrator.security.caller import current
 
 
@@ -62,7 +61,7 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
 
     @answered
     async def ListParked(self, request: pb.ListParkedRequest, context: Context) -> pb.ListParkedResponse:
-        """The parked sagas."""
+        """The parked sagas, the longest first."""
         size = checks.page_size(request.page_size)
         definition = checks.name("definition", request.definition) if request.definition else ""
         if definition:
@@ -70,9 +69,8 @@ class OperationService(operations_pb2_grpc.OperationServiceServicer):
         else:
             current().require_all("a list without `definition`")
         count, oldest_age_s = await self._box.parked(definition)
-        found = await self._reader.find(SagaFilter((SagaState.FAILED.value,), definition), None, size)
         sagas = []
-        for record in reversed(found):
+        for record in await self._reader.parked(definition, size):
             parked_at = conversion.timestamp(record.finished_at)
             may = await self._resolutions(record.id)
             shown = conversion.saga(record, await self._veils.of(record))

@@ -63,6 +63,9 @@ class SagaReader(Protocol):
     async def ended(self, sagas: Sequence[SagaId]) -> list[SagaId]:
         """Those of the sagas that are terminal."""
 
+    async def parked(self, definition: str, page: int) -> list[SagaRecord]:
+        """At most `page` parked sagas, the longest first."""
+
     async def child(self, parent: SagaId, step: str) -> SagaId | None:
         """The child saga of a step; None when it was never begun."""
 

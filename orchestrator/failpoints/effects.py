@@ -120,6 +120,7 @@ _STATEMENTS = (
     Effect("reader.history", Wire.POSTGRES, "Reads the transitions of a saga for a caller."),
     Effect("reader.news", Wire.POSTGRES, "Reads what has happened to watched sagas."),
     Effect("reader.ended", Wire.POSTGRES, "Asks which sagas are terminal."),
+    Effect("reader.parked_sagas", Wire.POSTGRES, "Lists the parked sagas."),
     Effect("reader.started_as", Wire.POSTGRES, "Looks for the saga of a start that is refused when it comes again."),
     Effect("reader.request_cancel", Wire.POSTGRES, "Leaves a request to cancel for the leader."),
     Effect("signals.post", Wire.POSTGRES, "Stores an answer or an order for a saga."),

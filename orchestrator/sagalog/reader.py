@@ -70,6 +70,11 @@ class Reader:
         )
         return [saga_record(row) for row in rows]
 
+    async def parked(self, definition: str, page: int) -> list[SagaRecord]:
+        """At most `page` parked sagas, of one definition or of all, the longest first."""
+        wanted = {"stored_bytes_max": LISTED_BYTES_MAX, "definition": definition or None, "page": page}
+        return [saga_record(row) for row in await self._pool.fetch(_SQL["parked_sagas"], wanted)]
+
     async def _found(self, wanted: SagaFilter, before: SagaId | None, page: int) -> list[SagaRecord]:
         sagas: list[SagaRecord] = []
         while True:

@@ -105,6 +105,17 @@ FROM baton.saga
 WHERE id = ANY (%(ids)b::uuid[])
 ORDER BY id DESC;
 
+-- name: parked_sagas
+-- The parked queue, the longest first; saga_parked holds nothing else.
+SELECT id, definition, version, state, current_step, sequence,
+    CASE WHEN pg_column_size(input) <= %(stored_bytes_max)s THEN input::text END,
+    CASE WHEN pg_column_size(result) <= %(stored_bytes_max)s THEN result::text END,
+    error::text, labels::text, request_id, cancel_reason, nullif(next_run_at, 'infinity'), created_at, updated_at, finished_at
+FROM baton.saga
+WHERE state = 'FAILED' AND (%(definition)s::text IS NULL OR definition = %(definition)s::text)
+ORDER BY finished_at, id
+LIMIT %(page)s;
+
 -- name: history
 -- The transitions up to the one that the saga's row has counted in; bounded in rows and in bytes, but at least one.
 -- `turned` is where the saga first turned back, and `undone` says that it had completed by then: with them the state

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import grpc
 import orjson
@@ -217,6 +218,22 @@ async def test_a_parked_saga_waits_in_the_queue_and_is_resolved(world: World) ->
     assert row == ({"by": "anna", "reason": "put back by hand", "evidence": "ticket 12"},)
     (shown,) = [row.ordered for row in (await world.api.get(saga_id)).history if row.HasField("ordered")]
     assert (shown.by, shown.reason, shown.evidence) == ("anna", "put back by hand", "ticket 12")
+
+
+async def test_of_many_parked_sagas_a_page_has_those_that_have_waited_the_longest(world: World) -> None:
+    # The later a saga was started, the longer ago it was parked.
+    for number in range(1, 6):
+        world.api.execute(
+            "INSERT INTO baton.saga"
+            " (id, shard, request_id, request_hash, definition, version, state, input, finished_at)"
+            " VALUES (%s, 0, %s, '', 'long', 1, 'FAILED', '{}', now() - %s * interval '1 hour')",
+            UUID(int=number),
+            str(number),
+            number,
+        )
+    queue = await world.operations.ListParked(operations.ListParkedRequest(page_size=2))
+    assert [UUID(parked.saga.saga_id).int for parked in queue.sagas] == [5, 4]
+    assert (queue.count, round(queue.oldest_age_s / 3600)) == (5, 5)
 
 
 async def test_behind_the_pivot_a_saga_only_goes_forward(world: World) -> None:
