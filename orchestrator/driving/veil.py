@@ -56,6 +56,7 @@ class Veil:
             input=record.input and _shown(record.input, lambda value: redacted(value, self.input)),
             result=record.result and _shown(record.result, self._outcome),
             failure=self._failure(record.failure),
+            cancel_reason=record.cancel_reason and scrubbed(record.cancel_reason, self.texts),
         )
 
     def transition(self, record: TransitionRecord) -> TransitionRecord:

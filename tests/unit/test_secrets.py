@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -153,6 +154,12 @@ async def test_a_saga_and_its_history_are_shown_without_secrets() -> None:
         "result": {"token": HIDDEN, "id": 9},
     }
     assert shown.failure == Failure("pay", "ABORTED", "no: ***")
+    assert found.saga(replace(saga(), cancel_reason="it is 4111-1111")).cancel_reason == "it is ***"
+    order = '{"by": "ann", "reason": "4111-1111 is wrong", "evidence": "7"}'
+    ordered = found.transition(replace(transition("ship"), ordered=order)).ordered
+    assert orjson.loads(ordered or "") == {"by": "ann", "reason": "*** is wrong", "evidence": "7"}
+    hidden = ALL_HIDDEN.transition(replace(transition("ship"), ordered=order)).ordered
+    assert orjson.loads(hidden or "") == {"by": "ann", "reason": HIDDEN, "evidence": HIDDEN}
     assert orjson.loads(found.transition(transition("pay")).result or "") == {"token": HIDDEN, "id": 9}
     assert found.transition(transition("ship")).result == '{"token":"t0ken","id":9}'
     assert found.transition(transition("ship")).failure == Failure("ship", "ABORTED", "no: ***")
