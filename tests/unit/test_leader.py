@@ -116,7 +116,7 @@ async def leading(leader: Leader, revision: int = 1) -> AsyncIterator[asyncio.Ta
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
 
