@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.numeric import Int4, Int8
 
+from orchestrator.sagalog.postgres import READER_PLANS
 from orchestrator.sagalog.queries import load
 
 _SCOPE = {"shard": Int4(0), "epoch": Int8(2**62)}
@@ -55,7 +56,11 @@ class Plan:
 
 
 def explained(connection: psycopg.Connection, *, generic: bool) -> Iterator[Plan]:
-    """Execute every polled statement and say how; `generic` with the plan that a prepared statement keeps."""
+    """Execute every polled statement and say how, with the plans that each has where it runs.
+
+    The reads of a term are on a connection of their own; for the others `generic` asks for the plan that a prepared
+    statement may keep.
+    """
     for file, name, parameters in POLLED:
         rows = _explain(connection, file, name, parameters, "FORMAT JSON", generic=generic)
         root = rows[0][0][0]["Plan"]
@@ -85,8 +90,8 @@ def _explain(
     values = [sql.Literal({**_SCOPE, **parameters}[name]) for name in names]
     explain = sql.SQL(f"EXPLAIN (ANALYZE, BUFFERS, {options}) EXECUTE polled({{}})").format(sql.SQL(", ").join(values))
     with connection.transaction(force_rollback=True):
-        mode = "force_generic_plan" if generic else "force_custom_plan"
-        connection.execute(f"SET LOCAL plan_cache_mode = {mode}".encode())
+        mode = f"SET plan_cache_mode = {'force_generic_plan' if generic else 'force_custom_plan'}"
+        connection.execute((READER_PLANS if file == "term.sql" else mode).encode())
         connection.execute(f"PREPARE polled AS {text}".encode())
         try:
             # Once before, so that what the planner reads of the catalogue is not counted.
