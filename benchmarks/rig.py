@@ -7,8 +7,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import grpc
 from orchestrator.config import Settings
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
 from orchestrator.driving.leader import Leader
+from orchestrator.driving.port import Participants
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
@@ -69,7 +70,7 @@ class Victorious:
 
 
 class Rig:
-    """A leader on the real log and the real participant, with nobody else who would lead."""
+    """A leader on the real log and the real participant, or `stand_in` for it, with nobody else who would lead."""
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Rig:
         sagas_max: int,
         written: Written = lambda saga, events: None,
         tracing: Tracing | None = None,
+        stand_in: Participants | None = None,
     ) -> None:
         self.metrics = Metrics("benchmark", "benchmark")
         self.registry = Registry(OneDefinition(), describe)
@@ -88,23 +90,31 @@ class Rig:
         clocks = Clocks(boottime_s, random.random)
         # Off, it hands everything on as it is.
         traced = tracing or Tracing(Settings(), self.metrics)
-        participants = traced.around(self._participants)
+        participants = traced.around(stand_in or self._participants)
         means = Means(self.registry, participants, settings, clocks, self.metrics, written, restored=traced.restored)
         self._leader = Leader(self._log, means)
 
     async def lead_until_finished(self, sagas: int) -> None:
         """Lead one term until so many sagas have completed."""
+        async with self.leading() as term:
+            while finished(self.metrics) < sagas:
+                if term.done():
+                    term.result()
+                await asyncio.sleep(0.005)
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Lead one term meanwhile."""
         # What a standby has open before it wins.
         await self._log.reachable()
         self._participants.warm(self.registry.services())
         term = asyncio.create_task(self._leader.lead(Victorious(time.time_ns() // 1_000_000)))
-        while finished(self.metrics) < sagas:
-            if term.done():
-                term.result()
-            await asyncio.sleep(0.005)
-        term.cancel()
-        await asyncio.gather(term, return_exceptions=True)
-        await self._participants.close()
+        try:
+            yield term
+        finally:
+            term.cancel()
+            await asyncio.gather(term, return_exceptions=True)
+            await self._participants.close()
 
 
 def finished(metrics: Metrics) -> float:

@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import orjson
 import psycopg
@@ -28,6 +27,7 @@ from rich.table import Table
 
 from benchmarks.definitions import echo_definition
 from benchmarks.rig import Rig, servers
+from benchmarks.usage import resident_bytes
 from orchestrator.driving.grpc_edge import CallSettings
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 
@@ -78,11 +78,6 @@ async def take_over(dsn: str, address: str, in_flight: int, sagas_max: int) -> d
         "all_s": took_s,
         "grown_bytes": most_bytes - before_bytes,
     }
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def one_round(dsn: str, address: str, in_flight: int, sagas_max: int) -> dict[str, float]:

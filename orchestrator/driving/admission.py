@@ -51,6 +51,7 @@ class Admission:
         self._past_cancelling: set[SagaId] = set()
         self._due_at = term_log.now()
         self._timers_asked_s = float("-inf")
+        self._timers_put_off = False
         self._recovered = 0
 
     def wake(self) -> None:
@@ -118,6 +119,10 @@ class Admission:
                     continue
             except LogUnavailable as error:
                 log.warning("cannot_look_for_work", epoch=self._term.epoch, error=str(error))
+                # What was due may not have been taken up. It is asked again soon, and not without a pause.
+                self._timers_asked_s = float("-inf")
+                await asyncio.sleep(SCAN_AGAIN_S)
+                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._patience_s()):
                     await self._work.wait()
@@ -125,6 +130,8 @@ class Admission:
     def _patience_s(self) -> float:
         """How long to wait for news before looking again, in seconds."""
         left_s = (self._due_at - self._log.now()).total_seconds()
+        if self._timers_put_off:
+            left_s = min(left_s, self._timers_asked_s + TIMERS_INTERVAL_S - self._clocks.boottime_s())
         return max(0.0, min(self._settings.poll_interval_s, left_s))
 
     async def _claim_pending(self) -> bool:
@@ -187,11 +194,18 @@ class Admission:
                 driven.tell(one.signal)
 
     async def _wake_sleepers(self) -> None:
-        """Take up what is due; then find out when the next one is."""
+        """Find out when the next saga is due; then take up what is due.
+
+        In this order: what becomes due between the two reads is found by the second, and the worst is a look too many.
+        """
         now_s = self._clocks.boottime_s()
-        if self._log.now() < self._due_at and now_s - self._timers_asked_s < TIMERS_INTERVAL_S:
+        self._timers_put_off = self._log.now() < self._due_at and now_s - self._timers_asked_s < TIMERS_INTERVAL_S
+        if self._timers_put_off:
             return
         self._timers_asked_s = now_s
+        next_s = await self._log.next_due_s()
+        patience_s = self._settings.poll_interval_s if next_s is None else next_s
+        self._due_at = self._log.now() + timedelta(seconds=max(0.0, patience_s))
         pages = self._log.due(self._settings.recovery_page)
         while True:
             with self._term.looks.open() as look:
@@ -201,9 +215,6 @@ class Admission:
                 for stored in page:
                     if self._term.driven(stored.id) is None:
                         await self._take_up_again(look, stored)
-        next_s = await self._log.next_due_s()
-        patience_s = self._settings.poll_interval_s if next_s is None else next_s
-        self._due_at = self._log.now() + timedelta(seconds=max(0.0, patience_s))
 
     async def _take_up_again(self, look: Look, stored: StoredSaga) -> Driven | None:
         """Take up a saga that slept; if the look is too old for that, look again."""

@@ -4,7 +4,8 @@
 
 While it is open nobody calls. Then one call tries; when it gets through, calls are let in at a rate that doubles, so
 that what has waited does not fall upon a participant that has just come back. Chance spreads the waits (M. Nygard,
-"Release It!", 2018; M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+"Release It!", 2018; M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Where very many are
+held they wait longer, so that asking in vain keeps nobody else from work.
 
 Pure: the time comes in, in seconds since boot, and chance in [0, 1).
 """
@@ -13,13 +14,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.driving.turns import Turns
+
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
     """When a breaker opens, how long it stays open, and how calls come back. Times are in seconds.
 
     It opens after `misses` in a row. The wait doubles from `first_s` to `most_s`. Then `ramp` calls are let in during
-    `ramp_step_s`, twice as many in the next, until there were `ramp_steps`.
+    `ramp_step_s`, twice as many in the next, until there were `ramp_steps`. Of those that are held no more than
+    `turns_per_s` ask again in one second: each time costs them two rows of the log.
     """
 
     misses: int = 3
@@ -28,6 +32,7 @@ class BreakerPolicy:
     ramp: int = 8
     ramp_step_s: float = 0.25
     ramp_steps: int = 8
+    turns_per_s: int = 250
 
 
 class Breaker:
@@ -35,6 +40,7 @@ class Breaker:
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
+        self._turns = Turns(policy.turns_per_s)
         self._misses = 0
         self._open_until_s = 0.0
         self._trying = False
@@ -51,7 +57,7 @@ class Breaker:
         """None: call now, and say with `reached` or `missed` what came of it. Else how long to wait, in seconds."""
         if self.open:
             if now_s < self._open_until_s or self._trying:
-                return self._spread(max(self._open_until_s - now_s, self._policy.first_s), chance)
+                return self._turn_s(max(self._open_until_s - now_s, self._policy.first_s), now_s, chance)
             self._trying = True
             return None
         return self._ramp_wait_s(now_s, chance)
@@ -72,7 +78,7 @@ class Breaker:
         What was under way when the breaker opened says nothing new when it fails as well.
         """
         if self.open and not self._trying:
-            return self._spread(max(self._open_until_s - now_s, self._policy.first_s), chance)
+            return self._turn_s(max(self._open_until_s - now_s, self._policy.first_s), now_s, chance)
         self._misses += 1
         self._trying = False
         self._ramp_since_s = None
@@ -95,7 +101,11 @@ class Breaker:
             self._let_in += 1
             return None
         next_s = self._ramp_since_s + (step + 1) * self._policy.ramp_step_s
-        return self._spread(next_s - now_s + self._policy.ramp_step_s, chance)
+        return self._turn_s(next_s - now_s + self._policy.ramp_step_s, now_s, chance)
+
+    def _turn_s(self, wait_s: float, now_s: float, chance: float) -> float:
+        """At least the wait, and until there is a turn."""
+        return self._turns.take(now_s + self._spread(wait_s, chance), now_s) - now_s
 
     @staticmethod
     def _spread(wait_s: float, chance: float) -> float:

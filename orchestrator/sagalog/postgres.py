@@ -34,6 +34,12 @@ _WRITER_PLANS = (
     "SET enable_mergejoin = off; SET enable_bitmapscan = off; SET jit = off"
 )
 
+# What a term looks for has an index that holds nothing else. A plan that is kept for all parameters trusts statistics
+# that know nothing of how sagas wait together, and may walk the primary key past every saga that waits or has finished.
+READER_PLANS = (
+    "SET plan_cache_mode = force_custom_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off"
+)
+
 log = structlog.get_logger()
 
 
@@ -204,20 +210,20 @@ class PostgresSagaLog:
         return await self._connect_writer(writer_application(self._settings.shard, self._settings.replica))
 
     async def _connect_writer(self, application: str) -> psycopg.AsyncConnection:
+        return await self._connect(application, writer_set_up(self._settings.fence_wait_max_s))
+
+    async def _connect_reader(self) -> psycopg.AsyncConnection:
+        return await self._connect(
+            f"baton-reader-{self._settings.shard}-{self._settings.replica}", READER_PLANS.encode()
+        )
+
+    async def _connect(self, application: str, set_up: bytes) -> psycopg.AsyncConnection:
         connection = await connect(self._settings.dsn, application, self._settings.timeout_s)
         try:
-            set_up = Statement(effects.SET_UP, writer_set_up(self._settings.fence_wait_max_s))
-            await execute(connection, set_up, self._settings.timeout_s)
+            await execute(connection, Statement(effects.SET_UP, set_up), self._settings.timeout_s)
         except psycopg.Error as error:
             await connection.close()
             raise LogUnavailable(f"Postgres failed right after the connect: {error}") from error
-        connection.prepare_threshold = 0
-        return connection
-
-    async def _connect_reader(self) -> psycopg.AsyncConnection:
-        settings = self._settings
-        name = f"baton-reader-{settings.shard}-{settings.replica}"
-        connection = await connect(settings.dsn, name, settings.timeout_s)
         connection.prepare_threshold = 0
         return connection
 

@@ -228,22 +228,24 @@ FROM baton.saga
 WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING') AND cancel_reason IS NOT NULL;
 
 -- name: due
--- Sagas that slept and whose time has come, by keyset; saga_due serves it, whatever waits for later.
+-- Sagas that slept and whose time has come, by keyset; saga_due serves it, whatever waits for later. The time is that of
+-- the statement: clock_timestamp() may change from row to row, so no index scan can end at it, and all that sleep are read.
 SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
     extract(epoch FROM next_run_at)::float8
 FROM baton.saga
 WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
-    AND next_run_at <= clock_timestamp()
+    AND next_run_at <= statement_timestamp()
     AND (next_run_at, id) > (to_timestamp(%(after_s)s), %(after)s)
 ORDER BY next_run_at, id
 LIMIT %(page)s;
 
 -- name: next_due
--- In how many seconds the next saga is due that sleeps until a time; none when there is none.
+-- In how many seconds the next saga is due that sleeps until a time; none when there is none. What is due already, or
+-- was and is not vacuumed away yet, is passed over by the index: the time is that of the statement.
 SELECT extract(epoch FROM next_run_at - clock_timestamp())::float8
 FROM baton.saga
 WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
-    AND next_run_at > clock_timestamp() AND next_run_at < 'infinity'
+    AND next_run_at > statement_timestamp() AND next_run_at < 'infinity'
 ORDER BY next_run_at
 LIMIT 1;
 

@@ -13,19 +13,21 @@ import pytest_asyncio
 from orchestrator.cli.client import Client
 from orchestrator.embedded.cluster import Cluster
 from tests.cluster.house import WITHIN_S, House
+from tests.integration.flawed_participant import flawed_participant
 
 from .clerk import Clerk, clerk_at_work
+from .postman import Postman
 from .story import Sentence, Story, stories
-from .world import AUDIT, KILL, World
+from .world import AUDIT, KILL, Newcomer, World
 
 STORIES = stories()
 
-Stage = tuple[House, Clerk]
+Stage = tuple[House, Clerk, Postman, Newcomer]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """Three replicas, of which one that was killed comes back, one etcd member, Postgres, the shop and a clerk."""
+    """Three replicas, of which one that was killed comes back, one etcd member, Postgres, the shop, and a few more."""
     up: asyncio.Future[Stage] = asyncio.get_running_loop().create_future()
     over = asyncio.Event()
 
@@ -37,8 +39,10 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
             ) as cluster,
             Client(cluster.api_endpoints, deadline_s=WITHIN_S, attempt_max_s=10.0) as client,
             clerk_at_work(cluster.shop_dsn, cluster.api_endpoints) as clerk,
+            flawed_participant() as newcomer,
         ):
-            up.set_result((House(cluster, client), clerk))
+            postman = Postman(cluster.shop_dsn, cluster.api_endpoints)
+            up.set_result((House(cluster, client), clerk, postman, newcomer))
             await over.wait()
 
     # A fixture is set up and torn down in two tasks; a cluster belongs to one.

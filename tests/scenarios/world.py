@@ -13,14 +13,20 @@ from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
 from orchestrator.audit.judge import audit
+from orchestrator.cli.calls import Method
 from orchestrator.embedded.loopback import http_get
-from orchestrator.pb.baton.v1 import saga_pb2
+from orchestrator.pb.baton.v1 import holds_pb2, holds_pb2_grpc, saga_pb2
 from participants.answers import Outcome
 from participants.pb.shop.v1 import fault_pb2
 from tests.cluster.house import House, clear_faults, eventually, inject
+from tests.integration.flawed_participant import Flawed
 
 from .clerk import Clerk
+from .postman import Postman
 from .story import Command, File, Part, Sentence
+
+# Somebody who is to be certified: his address, and himself.
+Newcomer = tuple[str, Flawed]
 
 # What must hold after each story, whatever it was about.
 _INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I9", "balances")
@@ -34,6 +40,8 @@ class World:
 
     house: House
     clerk: Clerk
+    postman: Postman
+    newcomer: Newcomer
     sagas: dict[str, str] = field(default_factory=dict)
 
     async def play(self, part: Part) -> None:
@@ -49,8 +57,9 @@ class World:
     async def _run(self, command: Command) -> None:
         env = {**self.house.cluster.addresses, "BATON_ENDPOINTS": ",".join(self.house.cluster.api_endpoints)}
         env["CLERK_ADDRESS"] = self.clerk.address
+        env["NEWCOMER_ADDRESS"], _ = self.newcomer
         env |= {"USER": "ann", "LOGNAME": "ann", "TZ": "UTC"}
-        arguments = command.arguments(self.sagas)
+        arguments = command.arguments(self.sagas, env)
         result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env)
         output = result.output + (f"(exit status {result.exit_code})\n" if result.exit_code else "")
         wanted = "\n".join(command.output)
@@ -74,6 +83,7 @@ class World:
 
     async def tidy_up(self) -> None:
         """Leave no trouble to the next story."""
+        await self.postman.go()
         for service, participant in self.house.cluster.participants.items():
             if not participant.watched:
                 await self.house.bring_back(service)
@@ -164,6 +174,37 @@ class World:
 
         await eventually(so, wanted)
 
+    async def held(self, definition: str) -> None:
+        """Wait until the leader holds the starts of a definition."""
+
+        async def so() -> bool:
+            held = await self.house.client.ask(_LIST_HOLDS, holds_pb2.ListStartHoldsRequest())
+            return definition in [hold.definition for hold in held.holds]
+
+        await eventually(so, f"the starts of {definition} to be held")
+
+    async def told(self, name: str, state: str) -> None:
+        """The customer of a saga has a notice of its end, and no second one."""
+
+        async def so() -> bool:
+            return bool(await self.postman.told(self.sagas[name]))
+
+        await eventually(so, f"the customer of {name} to be told")
+        assert await self.postman.told(self.sagas[name]) == [state]
+
+    async def at_work(self) -> None:
+        """The notifications listen."""
+        await self.postman.come()
+
+    async def at_home(self) -> None:
+        """The notifications do not listen any more."""
+        await self.postman.go()
+
+    async def tombstones(self, none: str) -> None:
+        """The newcomer remembers what was taken back before it came, or does not."""
+        _, newcomer = self.newcomer
+        newcomer.flaws = frozenset({"no tombstone"}) if none else frozenset()
+
     async def audited(self) -> None:
         """No effect twice, none without its intent, none after its tombstone; stock and money add up."""
         verdict = await asyncio.to_thread(audit, self.house.cluster.baton_dsn, self.house.cluster.shop_dsn)
@@ -181,6 +222,7 @@ def _words(code: str) -> str:
 
 
 _OFTEN = r"(?:, (once|twice|\d+ times))?"
+_LIST_HOLDS = Method(holds_pb2_grpc.HoldServiceStub, "ListStartHolds", holds_pb2.ListStartHoldsResponse)
 KILL = "The leader is killed."
 AUDIT = "The audit finds no effect twice."
 _SENTENCES: tuple[tuple[str, Callable[..., Awaitable[None]]], ...] = (
@@ -199,5 +241,10 @@ _SENTENCES: tuple[tuple[str, Callable[..., Awaitable[None]]], ...] = (
     (r"The clerk declines (\w+) of ([\w-]+)\.", World.decline),
     (r"The clerk says that he is at (\w+) of ([\w-]+)\.", World.heartbeat),
     (r"The clerk is too late for (\w+) of ([\w-]+)\.", World.too_late),
+    (r"The starts of ([\w-]+) are held\.", World.held),
+    (r"The notifications are at work\.", World.at_work),
+    (r"The notifications go home\.", World.at_home),
+    (r"The customer of ([\w-]+) is told once: ([A-Z]+)\.", World.told),
+    (r"The newcomer leaves (no )?tombstones\.", World.tombstones),
     (r"The leader's breaker for (\w+) is (open|closed)\.", World.breaker),
 )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+from heapq import heappop, heappush
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,6 +80,23 @@ def test_a_trial_that_was_given_up_leaves_the_next_one_to_try() -> None:
     assert breaker.wait_s(1.0, 0.0) is None
     breaker.unheard()
     assert breaker.wait_s(1.0, 0.0) is None
+
+
+def test_however_many_are_held_only_so_many_ask_again_in_a_second() -> None:
+    policy = replace(POLICY, turns_per_s=10)
+    breaker, now_s, asked = Breaker(policy), 0.0, Counter[int]()
+    for _ in range(policy.misses):
+        breaker.missed(now_s, 0.0)
+    waiting = [0.5] * 1000
+    while now_s < 400.0:
+        now_s = heappop(waiting)
+        asked[int(now_s)] += 1
+        wait_s = breaker.wait_s(now_s, (7 * now_s) % 1.0)
+        heappush(waiting, now_s + (breaker.missed(now_s, 0.0) if wait_s is None else wait_s))
+    # All came at once in the beginning. Whoever tries the participant out comes beside the others.
+    assert max(count for second, count in asked.items() if 0 < second < 400) <= policy.turns_per_s + 1
+    # Nobody waits much longer than it takes all to have their turn.
+    assert sum(asked[second] for second in range(200, 300)) > 0.9 * 100 * policy.turns_per_s
 
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.booleans(), st.floats(0, 0.99)), max_size=60))
