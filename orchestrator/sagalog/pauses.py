@@ -21,7 +21,10 @@ class PostgresPauses:
         self._shard = shard
 
     async def pause(self, kind: PauseKind, name: str, by: str, reason: str) -> tuple[StoredPause, bool]:
-        """Store a pause, durably; the one in force, and whether it is this one. A leader heeds it later."""
+        """Store a pause, durably; the one in force, and whether it is this one.
+
+        One by the same person for the same reason is: its answer was lost. A leader heeds it later.
+        """
         number = uuid4()
         wanted = {"id": number, "shard": self._shard, "kind": kind.value, "name": name, "by": by, "reason": reason}
         while True:
@@ -30,12 +33,12 @@ class PostgresPauses:
             rows = await self._pool.fetch(_SQL["one"], wanted)
             if rows:
                 stored = stored_pause(rows[0])
-                return stored, stored.pause.id == number
+                found = stored.pause
+                return stored, found.id == number or (found.by, found.reason) == (by, reason)
 
     async def resume(self, kind: PauseKind, name: str, by: str, reason: str) -> StoredPause | None:
         """Store the end of the pause in force, durably; what was ended, None when nothing was paused."""
-        key = uuid4()
-        wanted = {"key": key, "shard": self._shard, "kind": kind.value, "name": name, "by": by, "reason": reason}
+        wanted = {"shard": self._shard, "kind": kind.value, "name": name, "by": by, "reason": reason}
         rows = await self._pool.fetch(_SQL["resume"], wanted)
         return await self.one(rows[0][0]) if rows else None
 

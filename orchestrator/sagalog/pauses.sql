@@ -12,16 +12,22 @@ WITH made AS (
 SELECT count(*) FROM made;
 
 -- name: resume
--- Repeated after a lost connection, it finds by its key what it has ended.
+-- Said again by the same person for the same reason, within a minute, it finds what it has ended: the answer was lost.
 WITH ended AS (
     UPDATE baton.pause
-    SET resume_key = %(key)s, resumed_by = %(by)s, resumed_reason = %(reason)s, resumed_at = clock_timestamp()
+    SET resumed_by = %(by)s, resumed_reason = %(reason)s, resumed_at = clock_timestamp()
     WHERE shard = %(shard)s AND kind = %(kind)s AND name = %(name)s AND resumed_at IS NULL
-    RETURNING id
+    RETURNING id, resumed_at
 )
-SELECT id FROM ended
-UNION
-SELECT id FROM baton.pause WHERE shard = %(shard)s AND kind = %(kind)s AND name = %(name)s AND resume_key = %(key)s;
+SELECT id FROM (
+    SELECT id, resumed_at FROM ended
+    UNION ALL
+    SELECT id, resumed_at FROM baton.pause
+    WHERE shard = %(shard)s AND kind = %(kind)s AND name = %(name)s AND resumed_by = %(by)s
+        AND resumed_reason = %(reason)s AND resumed_at > clock_timestamp() - interval '1 minute'
+) AS found
+ORDER BY resumed_at DESC
+LIMIT 1;
 
 -- name: one
 -- The pause of an id, or the one of a name that is in force.

@@ -13,7 +13,6 @@ CREATE TABLE baton.pause (
     -- When a leader first went by it, and under which epoch.
     heeded_at      timestamptz,
     heeded_epoch   bigint,
-    resume_key     uuid,
     resumed_by     text,
     resumed_reason text,
     resumed_at     timestamptz,
