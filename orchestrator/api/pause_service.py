@@ -101,9 +101,7 @@ class PauseService(pauses_pb2_grpc.PauseServiceServicer):
         found = await self._pauses.in_force()
         if request.ended:
             found += await self._pauses.ended(_ENDED_MAX)
-        seen = [
-            one for one in found if one.pause.kind is PauseKind.PARTICIPANT or current().may_touch(one.pause.name)
-        ]
+        seen = [one for one in found if one.pause.kind is PauseKind.PARTICIPANT or current().may_touch(one.pause.name)]
         return pb.ListPausesResponse(pauses=[_pause(one) for one in seen])
 
     async def _pause(self, kind: PauseKind, name: str, by: str, reason: str, context: Context) -> pb.PauseAnswer:

@@ -64,6 +64,8 @@ class Pausing:
                 unheeded = await self._look()
                 if unheeded:
                     await self._log.heed_pauses([stored.pause.id for stored in unheeded], ())
+                    for stored in unheeded:
+                        log.warning("paused", pause=str(stored.pause), epoch=self._term.epoch)
             except LogUnavailable as error:
                 log.warning("cannot_read_pauses", epoch=self._term.epoch, error=str(error), reaction="going by the old")
             await asyncio.sleep(LOOK_INTERVAL_S)
@@ -93,8 +95,6 @@ class Pausing:
         for kind in PauseKind:
             self._metrics.pauses.labels(kind.value).set(self.known.count(kind))
         unheeded = [one for one in in_force if one.heeded_at is None]
-        for one in unheeded:
-            log.warning("paused", pause=str(one.pause), epoch=self._term.epoch)
         self._end([one for one in stored if one.resumed_at is not None])
         return unheeded
 
