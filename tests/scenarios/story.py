@@ -23,6 +23,7 @@ FOLDER = Path(__file__).parent
 _INDENT = "    "
 _FENCE = "```"
 _ANYTHING = "..."
+_VARIABLE = re.compile(r"\$\{([A-Z_]+)\}")
 _SAGA = re.compile(r"\$([a-z][\w-]*)")
 
 
@@ -47,10 +48,14 @@ class Command:
     text: str
     output: tuple[str, ...]
 
-    def arguments(self, sagas: Mapping[str, str]) -> list[str]:
-        """The arguments behind `baton`; `$name` is the id of the saga that was started under this request id."""
+    def arguments(self, sagas: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
+        """The arguments behind `baton`; `$name` is the id of the saga that was started under this request id.
+
+        `${NAME}` is a variable, as in definitions.
+        """
         words = shlex.split(self.text)
         assert words[0] == "baton", f"line {self.line}: a command of baton is expected"
+        words = [_VARIABLE.sub(lambda name: variables[name[1]], word) for word in words]
         return [_SAGA.sub(lambda name: sagas[name[1]], word) for word in words[1:]]
 
     def prints(self, output: str) -> bool:

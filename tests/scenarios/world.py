@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
 from orchestrator.audit.judge import audit
+from orchestrator.cli.calls import Method
 from orchestrator.embedded.loopback import http_get
-from orchestrator.pb.baton.v1 import saga_pb2
+from orchestrator.pb.baton.v1 import pauses_pb2, pauses_pb2_grpc, saga_pb2
 from participants.answers import Outcome
 from participants.pb.shop.v1 import fault_pb2
 from tests.cluster.house import House, clear_faults, eventually, inject
@@ -25,6 +26,9 @@ from .story import Command, File, Part, Sentence
 # What must hold after each story, whatever it was about.
 _INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I9", "balances")
 _TIMES = {"once": 1, "twice": 2}
+_PAUSES = Method(pauses_pb2_grpc.PauseServiceStub, "ListPauses", pauses_pb2.ListPausesResponse)
+_RESUME_DEFINITION = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeDefinition", pauses_pb2.ResumeAnswer)
+_RESUME_PARTICIPANT = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeParticipant", pauses_pb2.ResumeAnswer)
 _STARTED = re.compile(r'^saga +([0-9a-f-]{36})$|"saga_id":"([0-9a-f-]{36})"', re.MULTILINE)
 
 
@@ -50,7 +54,7 @@ class World:
         env = {**self.house.cluster.addresses, "BATON_ENDPOINTS": ",".join(self.house.cluster.api_endpoints)}
         env["CLERK_ADDRESS"] = self.clerk.address
         env |= {"USER": "ann", "LOGNAME": "ann", "TZ": "UTC"}
-        arguments = command.arguments(self.sagas)
+        arguments = command.arguments(self.sagas, env)
         result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env)
         output = result.output + (f"(exit status {result.exit_code})\n" if result.exit_code else "")
         wanted = "\n".join(command.output)
@@ -78,6 +82,13 @@ class World:
             if not participant.watched:
                 await self.house.bring_back(service)
             await clear_faults(self.house.cluster, service)
+        for pause in (await self.house.client.ask(_PAUSES, pauses_pb2.ListPausesRequest())).pauses:
+            if pause.kind == pauses_pb2.PAUSE_KIND_DEFINITION:
+                definition = pauses_pb2.ResumeDefinitionRequest(definition=pause.name, reason="the story is over")
+                await self.house.client.ask(_RESUME_DEFINITION, definition)
+            else:
+                participant = pauses_pb2.ResumeParticipantRequest(participant=pause.name, reason="the story is over")
+                await self.house.client.ask(_RESUME_PARTICIPANT, participant)
 
     # The sentences.
 
