@@ -4,8 +4,9 @@ The pauses in force are read after the epoch was raised and before anything is d
 whoever pauses something waits until the leader says, in the log and under its fence, that it goes by it. From that row
 on no call begins that the pause holds, under this epoch or a later one.
 
-When a pause has ended, what is being driven looks again at once, and what sleeps is taken up, page by page. Then it is
-said in the log that the pause is released; a leader that dies before leaves that to the next one.
+When a pause has ended, what is being driven looks again at once, and what sleeps is taken up, page by page; then it is
+said in the log that the pause is released. What was taken up may not have written yet that it goes on when its leader
+dies: so a new leader does the same once more for what was released lately, for as long as anything held may sleep.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import structlog
 
@@ -43,8 +45,9 @@ class Pausing:
         self._page = means.settings.recovery_page
         self._metrics = means.metrics
         self._comes_back = means.comes_back
-        # What has ended and is being let go on; the event says that there may be some.
+        # What has ended and is being let go on, and what this leader has let go on; the event says that there is some.
         self._ended: list[StoredPause] = []
+        self._released: set[UUID] = set()
         self._some_ended = asyncio.Event()
 
     async def learn(self) -> None:
@@ -83,6 +86,7 @@ class Pausing:
                 self._some_ended.set()
                 await asyncio.sleep(_AGAIN_S)
                 continue
+            self._released.update(stored.pause.id for stored in ended)
             await self._log.heed_pauses((), [stored.pause.id for stored in ended])
             for stored in ended:
                 log.info("pause_released", pause=str(stored.pause), by=stored.resumed_by, sagas=taken_up)
@@ -95,7 +99,8 @@ class Pausing:
         for kind in PauseKind:
             self._metrics.pauses.labels(kind.value).set(self.known.count(kind))
         unheeded = [one for one in in_force if one.heeded_at is None]
-        self._end([one for one in stored if one.resumed_at is not None])
+        self._released &= {one.pause.id for one in stored}
+        self._end([one for one in stored if one.resumed_at is not None and one.pause.id not in self._released])
         return unheeded
 
     def _end(self, ended: list[StoredPause]) -> None:

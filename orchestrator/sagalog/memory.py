@@ -22,7 +22,7 @@ from orchestrator.saga.progress import FOREVER, wake_at
 from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.memory_rows import MIDNIGHT, NO_EPOCH, Posted, Row, stored_row, when
 from orchestrator.sagalog.memory_term import MemoryTermLog
-from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredPause, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import RELEASED_LATELY_S, Claim, Heard, NewChild, StoredPause, StoredSaga, StoredSignal
 from orchestrator.sagalog.rows import outcome
 
 
@@ -220,9 +220,10 @@ class MemorySagaLog:
         found = [(number, self.posted[number]) for number in sorted(unheard)[:page]]
         return [StoredSignal(posted.saga_id, number, posted.signal) for number, posted in found]
 
-    def unreleased(self) -> list[StoredPause]:
+    def pauses(self) -> list[StoredPause]:
         """See `TermLog.pauses`."""
-        return [stored for stored in self.paused.values() if stored.released_at is None]
+        since = self.now() - timedelta(seconds=RELEASED_LATELY_S)
+        return [one for one in self.paused.values() if one.released_at is None or one.released_at > since]
 
     def held(self, until: datetime) -> list[StoredSaga]:
         """See `TermLog.held`: all of them."""

@@ -138,7 +138,7 @@ class MemoryTermLog:
     async def pauses(self) -> list[StoredPause]:
         """See `TermLog.pauses`."""
         await self._store.pause()
-        return self._store.unreleased()
+        return self._store.pauses()
 
     async def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """See `TermLog.held`."""

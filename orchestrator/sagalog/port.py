@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId
-from orchestrator.saga.pausing import Pause
+from orchestrator.saga.pausing import HOLD_MOST_S, Pause
 from orchestrator.saga.signals import Signal
 
 
@@ -52,6 +52,10 @@ class Heard:
 
     signal_id: int
     refusal: str = ""
+
+
+# What a leader has let go on, and what has not written yet that it goes on, sleeps no longer than so, in seconds.
+RELEASED_LATELY_S = HOLD_MOST_S + 150.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,8 @@ class TermLog(Protocol):
         """At most `page` signals that nobody has heeded, behind the id `after`, in their order."""
 
     async def pauses(self) -> list[StoredPause]:
-        """The pauses that have not been released: those in force, and what was held by the others may wait still."""
+        """The pauses in force, and those that have ended: what they held may sleep still, until RELEASED_LATELY_S after
+        a leader has released them."""
 
     def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """Every saga that a pause has held and that sleeps no longer than until `until`. Raises LogUnavailable."""

@@ -261,10 +261,12 @@ ORDER BY id
 LIMIT %(page)s;
 
 -- name: pauses
--- The pauses in force, and those that were ended while a leader has not yet let go on all that they held.
+-- The pauses in force, and those that were ended: what they held may sleep still, if a leader has let go on it lately,
+-- and died.
 SELECT id, kind, name, paused_by, reason, paused_at, heeded_at, resumed_by, resumed_reason, resumed_at, released_at
 FROM baton.pause
-WHERE shard = %(shard)s AND released_at IS NULL
+WHERE shard = %(shard)s
+    AND (released_at IS NULL OR released_at > clock_timestamp() - make_interval(secs => %(lately_s)s))
 ORDER BY paused_at, id;
 
 -- name: held

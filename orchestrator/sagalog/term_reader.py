@@ -14,7 +14,7 @@ from psycopg.types.numeric import Int8
 from orchestrator.errors import LogUnavailable
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.connection import execute
-from orchestrator.sagalog.port import StoredPause, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import RELEASED_LATELY_S, StoredPause, StoredSaga, StoredSignal
 from orchestrator.sagalog.queries import load
 from orchestrator.sagalog.rows import stored_pause, stored_sagas, stored_signal
 
@@ -61,7 +61,9 @@ class TermReader:
 
     async def pauses(self) -> list[StoredPause]:
         """What is paused. See `TermLog.pauses`."""
-        return [stored_pause(row) for row in await self._fetch("pauses", self._scope)]
+        return [
+            stored_pause(row) for row in await self._fetch("pauses", {**self._scope, "lately_s": RELEASED_LATELY_S})
+        ]
 
     async def _by_time(self, query: str, parameters: dict[str, Any]) -> AsyncGenerator[list[StoredSaga]]:
         """Sagas in the order of the times until which they sleep, a page at a time."""

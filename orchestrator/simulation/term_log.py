@@ -258,7 +258,7 @@ class RemoteTermLog:
 
     async def pauses(self) -> list[StoredPause]:
         """See `TermLog.pauses`."""
-        return await self._line.read(lambda postgres: postgres.log.unreleased())
+        return await self._line.read(lambda postgres: postgres.log.pauses())
 
     async def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """See `TermLog.held`."""

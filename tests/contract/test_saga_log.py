@@ -74,7 +74,8 @@ def in_memory() -> Store:
         return made.id
 
     async def resume(kind: PauseKind, name: str) -> None:
-        model.end_pause(next(p.id for s in model.unreleased() if ((p := s.pause).kind, p.name) == (kind, name)))
+        in_force = [one.pause for one in model.pauses() if one.resumed_at is None]
+        model.end_pause(next(pause.id for pause in in_force if (pause.kind, pause.name) == (kind, name)))
 
     async def paused(number: UUID) -> StoredPause | None:
         return model.paused.get(number)

@@ -64,10 +64,9 @@ async def test_a_pause_is_told_to_every_leader_until_one_has_released_it(store: 
         assert ended[first] is not None
         assert ended[second] is None
         await term.heed_pauses([], [first])
-        assert pauses_of(await term.pauses()) == {second}
-        released = await store.paused(first)
-        assert released is not None
-        assert released.released_at is not None
+        released = {one.pause.id: one.released_at for one in await term.pauses()}
+        assert released[first] is not None, "it is told for a while: who was let go on may not have written that"
+        assert released[second] is None
 
 
 async def test_what_is_paused_anew_is_another_pause(store: Store) -> None:
@@ -77,7 +76,7 @@ async def test_what_is_paused_anew_is_another_pause(store: Store) -> None:
         second = await store.pause(PARTICIPANT, "h:1")
         assert pauses_of(await term.pauses()) == {first, second}
         await term.heed_pauses([second], [first])
-        (left,) = await term.pauses()
+        (left,) = [one for one in await term.pauses() if one.released_at is None]
         assert (left.pause.id, left.resumed_at) == (second, None)
 
 

@@ -311,6 +311,19 @@ async def test_a_release_that_a_leader_did_not_live_to_end_is_ended_by_the_next(
         await until(lambda: store.paused[paused.id].released_at is not None)
 
 
+async def test_what_was_let_go_on_and_never_wrote_so_is_let_go_on_once_more(store: MemorySagaLog) -> None:
+    """Seed 32 of the simulation: the leader had said that it had released the pause, and died before its sagas wrote."""
+    insert(store, 1, 2, 3)
+    store.put_pause(paused := pause())
+    async with leading(leader(store, Participants(succeed))):
+        await until(lambda: all_are(store, Status.HELD))
+    store.end_pause(paused.id)
+    store.heed_pauses((), [paused.id])
+    assert store.paused[paused.id].released_at is not None
+    async with leading(leader(store, Participants(succeed)), revision=2):
+        await until(lambda: done(store))
+
+
 async def test_nothing_is_driven_until_it_is_known_what_is_paused(
     store: MemorySagaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

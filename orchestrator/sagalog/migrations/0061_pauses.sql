@@ -25,7 +25,7 @@ CREATE TABLE baton.pause (
 CREATE UNIQUE INDEX pause_in_force ON baton.pause (shard, kind, name) WHERE resumed_at IS NULL;
 
 -- What a leader goes by: few rows, however many there were.
-CREATE INDEX pause_unreleased ON baton.pause (shard, paused_at) WHERE released_at IS NULL;
+CREATE INDEX pause_released ON baton.pause (shard, released_at);
 
 -- What has ended, the newest first.
 CREATE INDEX pause_ended ON baton.pause (shard, paused_at DESC) WHERE resumed_at IS NOT NULL;
