@@ -312,7 +312,7 @@ async def test_a_release_that_a_leader_did_not_live_to_end_is_ended_by_the_next(
 
 
 async def test_what_was_let_go_on_and_never_wrote_so_is_let_go_on_once_more(store: MemorySagaLog) -> None:
-    """Seed 32 of the simulation: the leader had said that it had released the pause, and died before its sagas wrote."""
+    """Seed 32 of the simulation: a leader said that it had released the pause, and died before its sagas wrote."""
     insert(store, 1, 2, 3)
     store.put_pause(paused := pause())
     async with leading(leader(store, Participants(succeed))):
