@@ -271,14 +271,15 @@ ORDER BY paused_at, id;
 
 -- name: held
 -- Sagas that sleep because of a pause, by keyset. Nothing held sleeps for longer than until `until_s`: so this reads no
--- more of saga_due than will be due by then. Which of them may go on, whoever takes them up finds out.
+-- more of saga_due than will be due by then. Which of them may go on, whoever takes them up finds out. No EXISTS: the
+-- planner may make a join of it that reads the whole step log, where a few rows of each saga do.
 SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
     extract(epoch FROM next_run_at)::float8
 FROM baton.saga AS s
 WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
     AND next_run_at <= to_timestamp(%(until_s)s)
     AND (next_run_at, id) > (to_timestamp(%(after_s)s), %(after)s)
-    AND EXISTS (SELECT 1 FROM baton.step_log AS l WHERE l.saga_id = s.id AND l.error_code = 'PAUSED')
+    AND (SELECT true FROM baton.step_log AS l WHERE l.saga_id = s.id AND l.error_code = 'PAUSED' LIMIT 1)
 ORDER BY next_run_at, id
 LIMIT %(page)s;
 
