@@ -45,13 +45,15 @@ class Pausing:
         self._page = means.settings.recovery_page
         self._metrics = means.metrics
         self._comes_back = means.comes_back
+        # What is gone by, and no leader has said so yet.
+        self._unheeded: list[StoredPause] = []
         # What has ended and is being let go on, and what this leader has let go on; the event says that there is some.
         self._ended: list[StoredPause] = []
         self._released: set[UUID] = set()
         self._some_ended = asyncio.Event()
 
     async def learn(self) -> None:
-        """Read what is in force. Nothing is to be driven before. Raises Fenced."""
+        """Read what is in force. Nothing is to be driven before."""
         while True:
             try:
                 await self._look()
@@ -61,17 +63,18 @@ class Pausing:
                 await asyncio.sleep(_AGAIN_S)
 
     async def run(self) -> None:
-        """Go by the pauses that there are, until cancelled. Raises Fenced."""
+        """Go by the pauses that there are, and say so, until cancelled. Raises Fenced."""
         while True:
+            if self._unheeded:
+                await self._log.heed_pauses([stored.pause.id for stored in self._unheeded], ())
+                for stored in self._unheeded:
+                    log.warning("paused", pause=str(stored.pause), epoch=self._term.epoch)
+                self._unheeded = []
+            await asyncio.sleep(LOOK_INTERVAL_S)
             try:
-                unheeded = await self._look()
-                if unheeded:
-                    await self._log.heed_pauses([stored.pause.id for stored in unheeded], ())
-                    for stored in unheeded:
-                        log.warning("paused", pause=str(stored.pause), epoch=self._term.epoch)
+                await self._look()
             except LogUnavailable as error:
                 log.warning("cannot_read_pauses", epoch=self._term.epoch, error=str(error), reaction="going by the old")
-            await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def release(self) -> None:
         """Let go on what was held by pauses that have ended, until cancelled. Raises Fenced."""
@@ -91,17 +94,16 @@ class Pausing:
             for stored in ended:
                 log.info("pause_released", pause=str(stored.pause), by=stored.resumed_by, sagas=taken_up)
 
-    async def _look(self) -> list[StoredPause]:
-        """Go by what the log says from now on; the pauses in force that no leader has said so of."""
+    async def _look(self) -> None:
+        """Go by what the log says from now on."""
         stored = await self._log.pauses()
         in_force = [one for one in stored if one.resumed_at is None]
         self.known = Pauses(one.pause for one in in_force)
         for kind in PauseKind:
             self._metrics.pauses.labels(kind.value).set(self.known.count(kind))
-        unheeded = [one for one in in_force if one.heeded_at is None]
+        self._unheeded = [one for one in in_force if one.heeded_at is None]
         self._released &= {one.pause.id for one in stored}
         self._end([one for one in stored if one.resumed_at is not None and one.pause.id not in self._released])
-        return unheeded
 
     def _end(self, ended: list[StoredPause]) -> None:
         before = {one.pause.id for one in self._ended}
