@@ -13,6 +13,7 @@ from orchestrator.cli import (
     drill,
     events,
     orders,
+    pauses,
     replica,
     saga,
     simulate,
@@ -35,6 +36,8 @@ app.add_typer(saga.app, name="saga")
 app.add_typer(definition.app, name="definition")
 app.add_typer(cluster.app, name="cluster")
 orders.add_to(saga.app)
+pauses.add_to(definition.app)
+app.add_typer(pauses.participants, name="participant")
 app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
 app.add_typer(events.app, name="events")

@@ -35,16 +35,10 @@ from orchestrator.errors import LogUnavailable, NotFound, Rejected, Retryable
 from orchestrator.events.assemble import relay_of
 from orchestrator.events.streams import EventStreams
 from orchestrator.failpoints.armed import arm_all
-from orchestrator.keeping.archive import Archive
-from orchestrator.keeping.forgetting import Forgetting
-from orchestrator.keeping.holding import Holding
-from orchestrator.keeping.retention import Retention, RetentionSettings
-from orchestrator.keeping.upkeep import Upkeep
 from orchestrator.leadership.assemble import Leadership
 from orchestrator.leadership.verdict import Verdict
 from orchestrator.leadership.victory import Cause, Ending, Hooks
 from orchestrator.pressure.backpressure import Backpressure
-from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Saga
 from orchestrator.sagalog import search
@@ -54,16 +48,17 @@ from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.events import PostgresEvents
 from orchestrator.sagalog.intake import Intake
 from orchestrator.sagalog.migrate import migrate
+from orchestrator.sagalog.pauses import PostgresPauses
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.postgres import PostgresSagaLog
 from orchestrator.sagalog.reader import Reader
 from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.start_holds import PostgresStartHolds
 from orchestrator.sagalog.term import boottime_s
-from orchestrator.sagalog.upkeep import PostgresUpkeepLog
 from orchestrator.security.assemble import Security, links_in_clear
 from orchestrator.telemetry import Metrics
 from orchestrator.tracing.assemble import Tracing
+from orchestrator.upkeep import upkeep_of
 
 MIGRATE_AGAIN_S = 0.2
 LOOK_AROUND_S = 2.0
@@ -122,15 +117,18 @@ class Replica:
         self._events = PostgresEvents(self._pool, settings.shard, Veils(self._registry).event)
         self._streams = EventStreams(self._events, metrics)
         self._relay = relay_of(settings, self._events, metrics)
+        outages = Outages(self._participants, boottime_s, random.random, metrics)
+        upkeep = upkeep_of(settings, self._pool, self._definitions, self._registry, self._participants, metrics)
         means = Means(
             self._registry,
-            self._tracing.around(Outages(self._participants, boottime_s, random.random, metrics)),
+            self._tracing.around(outages),
             slices.leader_settings(settings),
             clocks,
             metrics,
             written=self._written,
-            upkeep=self._upkeep().run,
+            upkeep=upkeep.run,
             restored=self._tracing.restored,
+            comes_back=outages.comes_back,
         )
         self._leader = Leader(self._saga_log, means)
         hooks = Hooks(term_began=self._term_began, term_ended=self._term_ended, accused=self._accused)
@@ -149,6 +147,7 @@ class Replica:
             self._events,
             self._streams,
             self._start_holds,
+            PostgresPauses(self._pool, settings.shard),
             self._backpressure.admit,
         )
         self._api = ApiServer(
@@ -169,25 +168,6 @@ class Replica:
             doors=security.doors,
             record=self._audit_log.record,
         )
-
-    def _upkeep(self) -> Upkeep:
-        """What this replica does beside driving sagas while it leads; some of it only where sagas may go."""
-        settings, metrics = self._settings, self._metrics
-        upkeep_log = PostgresUpkeepLog(slices.upkeep_log_settings(settings), self._pool)
-        holding = Holding(upkeep_log, self._definitions.list_definitions, self._definition)
-        if not settings.retention_after_s:
-            return Upkeep(upkeep_log, None, None, settings.retention_interval_s, metrics, holding)
-        archive = None
-        if settings.retention_mode == "archive" and settings.retention_dir is not None:
-            archive = Archive(settings.retention_dir, f"{settings.cluster}-{settings.shard}-{settings.replica}")
-        bounds = RetentionSettings(settings.retention_after_s, settings.retention_batch)
-        retention = Retention(bounds, upkeep_log, archive, slices.keepers(settings, self._pool), metrics)
-        services, margin_s = self._registry.services, settings.retention_margin_s
-        forgetting = Forgetting(upkeep_log, self._participants, services, settings.shard, margin_s, metrics)
-        return Upkeep(upkeep_log, retention, forgetting, settings.retention_interval_s, metrics, holding)
-
-    async def _definition(self, name: str, version: int) -> Definition:
-        return (await self._registry.get(name, version)).definition
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; refuse what is new then, hand leadership over, finish what is old, and return.

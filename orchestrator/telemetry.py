@@ -140,6 +140,13 @@ class Metrics:
             registry=registry,
         )
 
+        self.pauses = Gauge(
+            "baton_pauses",
+            "Definitions, or participants, whose pauses this leader goes by; 0 at replicas that do not lead.",
+            ["kind"],
+            registry=registry,
+        )
+
         # Participants.
         self.calls = Counter(
             "baton_calls", "Calls to a participant by gRPC status.", ["participant", "code"], registry=registry

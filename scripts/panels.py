@@ -251,6 +251,11 @@ PARTICIPANTS = (
         more={"words": (("closed", "green"), ("open", "red"))},
     ),
     Panel(
+        "Paused",
+        "Definitions and participants that operators have paused: their sagas wait.",
+        ((f"max by (kind) (baton_pauses{{{C}}})", "{{kind}}"),),
+    ),
+    Panel(
         "Calls under way",
         "BATON_CALLS_MAX is the most for each participant.",
         ((f"sum by (participant) (baton_calls_in_flight{{{C}}})", "{{participant}}"),),

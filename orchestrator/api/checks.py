@@ -12,6 +12,7 @@ from uuid import UUID
 from orchestrator.errors import FieldViolation, Rejected
 from orchestrator.events.model import Cursor
 from orchestrator.saga.model import SagaId
+from orchestrator.security.caller import ANONYMOUS, current
 
 LABELS_MAX = 32
 REQUEST_ID_CHARS_MAX = 200
@@ -24,6 +25,7 @@ _LABEL_KEY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE_CHARS_MAX = 256
 _CONSUMER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,98}[A-Za-z0-9])?")
 _NAME_CHARS_MAX = 100
+_BY_CHARS_MAX = 200
 _TOKEN_VERSION = b"\x01"
 _DIGEST_BYTES = 8
 
@@ -71,6 +73,17 @@ def reason(text: str) -> str:
     if len(text) > REASON_CHARS_MAX or "\x00" in text:
         raise rejected("reason", f"must have at most {REASON_CHARS_MAX} characters, and none of them NUL")
     return text or "no reason given"
+
+
+def who_and_why(by: str, reason_given: str) -> tuple[str, str]:
+    """Who orders something, and the reason, which is mandatory. Raises Rejected."""
+    if not reason_given.strip():
+        raise rejected("reason", "is missing; whoever looks into it later reads it")
+    # Where callers are asked who they are, nobody gives orders in another's name.
+    by = (by or "somebody who gave no name") if current() is ANONYMOUS else current().name
+    if len(by) > _BY_CHARS_MAX or not by.isprintable():
+        raise rejected("by", f"must have at most {_BY_CHARS_MAX} characters, all printable")
+    return by, reason(reason_given)
 
 
 # A saga that was started under such a request id would be taken for the child of another one.

@@ -11,9 +11,7 @@ from orchestrator.api.retirements import NEWEST_FRESH_S
 from orchestrator.api.start_holds import StartHolds
 from orchestrator.pb.baton.v1 import holds_pb2, holds_pb2_grpc
 from orchestrator.sagalog.records import StartHold
-from orchestrator.security.caller import ANONYMOUS, current
-
-_BY_CHARS_MAX = 200
+from orchestrator.security.caller import current
 
 
 class HoldService(holds_pb2_grpc.HoldServiceServicer):
@@ -38,24 +36,13 @@ class HoldService(holds_pb2_grpc.HoldServiceServicer):
         """Let new starts of a definition through again."""
         name = checks.name("definition", request.definition)
         current().require(name)
-        by, reason = _who_and_why(request.by, request.reason)
+        by, reason = checks.who_and_why(request.by, request.reason)
         if await self._definitions.get_definition(name, 0) is None:
             raise UnknownName("definition", f"there is no definition {name!r}")
         ended = await self._start_holds.release(name, by, reason)
         # Every replica may go by what it knew before for so long.
         await asyncio.sleep(NEWEST_FRESH_S)
         return holds_pb2.ReleaseStartsResponse(ended=None if ended is None else _start_hold(ended))
-
-
-def _who_and_why(by: str, reason: str) -> tuple[str, str]:
-    """Raises Rejected."""
-    if not reason.strip():
-        raise checks.rejected("reason", "is missing; whoever looks into it later reads it")
-    # Where callers are asked who they are, nobody gives orders in another's name.
-    by = (by or "somebody who gave no name") if current() is ANONYMOUS else current().name
-    if len(by) > _BY_CHARS_MAX or not by.isprintable():
-        raise checks.rejected("by", f"must have at most {_BY_CHARS_MAX} characters, all printable")
-    return by, checks.reason(reason)
 
 
 def _start_hold(hold: StartHold) -> holds_pb2.StartHold:

@@ -24,6 +24,7 @@ from orchestrator.api.event_service import EventService
 from orchestrator.api.guard import Guard
 from orchestrator.api.hold_service import HoldService
 from orchestrator.api.operation_service import OperationService
+from orchestrator.api.pause_service import PauseLog, PauseService
 from orchestrator.api.port import Audits, Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
 from orchestrator.api.signalling import SignalBox, Signalling
@@ -45,6 +46,7 @@ from orchestrator.pb.baton.v1 import (
     events_pb2_grpc,
     holds_pb2_grpc,
     operations_pb2_grpc,
+    pauses_pb2_grpc,
     saga_pb2_grpc,
     steps_pb2_grpc,
     versions_pb2_grpc,
@@ -65,6 +67,7 @@ _SERVICES = (
     "baton.v1.EventService",
     "baton.v1.AuditService",
     "baton.v1.HoldService",
+    "baton.v1.PauseService",
 )
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
@@ -120,6 +123,7 @@ class ApiParts:
     events: EventLog
     streams: EventStreams
     start_holds: StartHolds
+    pauses: PauseLog
     admit: Callable[[], None] = lambda: None
 
 
@@ -172,6 +176,8 @@ class ApiServer:
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(security.audits), self._server)
         holds = HoldService(parts.start_holds, parts.definitions)
         holds_pb2_grpc.add_HoldServiceServicer_to_server(holds, self._server)
+        pauses = PauseService(parts.pauses, parts.definitions, parts.registry)
+        pauses_pb2_grpc.add_PauseServiceServicer_to_server(pauses, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         _add_reflection(self._server)
         self.serving = False

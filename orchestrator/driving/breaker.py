@@ -68,6 +68,11 @@ class Breaker:
             self._ramp_since_s, self._ramp_step, self._let_in = now_s, -1, 0
         self._misses, self._trying = 0, False
 
+    def come_back(self, now_s: float) -> None:
+        """Let calls in by and by, as after an outage, because many may have waited for something else."""
+        if not self.open:
+            self._ramp_since_s, self._ramp_step, self._let_in = now_s, -1, 0
+
     def unheard(self) -> None:
         """A call was given up before it could say anything."""
         self._trying = False

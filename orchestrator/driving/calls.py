@@ -17,6 +17,7 @@ from orchestrator.saga.events import Event
 from orchestrator.saga.evolve import NOT_TO_BE_MADE
 from orchestrator.saga.mapping import PointsNowhere
 from orchestrator.saga.model import Kind, Saga
+from orchestrator.saga.pausing import NO_PAUSES, Pauses, held_by
 from orchestrator.saga.progress import context
 from orchestrator.sagalog.port import TermLog
 from orchestrator.telemetry import Metrics
@@ -32,13 +33,14 @@ class Surroundings:
     """What the loop may not decide: chance, and whether the lease still vouches for this leader.
 
     `called` is told of every call that has ended, `written` of every saga with new rows in the log, and of
-    them.
+    them. `pauses` are those in force.
     """
 
     chance: Callable[[], float]
     vouched: Callable[[], bool]
     called: Callable[[], None]
     written: Callable[[Saga, Sequence[Event]], None]
+    pauses: Callable[[], Pauses] = lambda: NO_PAUSES
 
 
 class Caller:
@@ -60,14 +62,18 @@ class Caller:
         step = saga.definition.step(effort.position)
         kind = Kind.ACTION if isinstance(effort, Ask) else effort.kind
         method = _method(saga, step, effort)
-        try:
-            request = method.request.evaluate(context(saga))
-        except PointsNowhere as error:
-            return Refused(NOT_TO_BE_MADE, str(error))
         # The intent has just been written under this epoch. If the lease cannot vouch that it still holds, because
         # etcd is away or this process was stopped meanwhile, the fence has to.
         if not self._surroundings.vouched():
             await self._log.prove()
+        # Nothing is awaited from here to the call: one that begins after a pause was heeded is not made.
+        pause = self._surroundings.pauses().holding(saga.definition.name, step.service)
+        if pause is not None:
+            return held_by(pause, self._surroundings.chance())
+        try:
+            request = method.request.evaluate(context(saga))
+        except PointsNowhere as error:
+            return Refused(NOT_TO_BE_MADE, str(error))
         invocation = Invocation(
             saga_id=saga.id,
             definition=saga.definition.name,

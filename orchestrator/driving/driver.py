@@ -21,6 +21,7 @@ from orchestrator.saga.commands import Ask, Begin, Call, Command, Intend, Outcom
 from orchestrator.saga.events import Event
 from orchestrator.saga.machine import Moment, decide, next_commands
 from orchestrator.saga.model import Saga
+from orchestrator.saga.pausing import held_by, let_go
 from orchestrator.saga.progress import FOREVER, turnable
 from orchestrator.saga.signals import Signal, heed
 from orchestrator.sagalog.port import Heard, TermLog
@@ -53,6 +54,10 @@ class Driven:
             self.told.add(signal.id)
             self.signals.append(signal)
             self.nudged.set()
+
+    def look_again(self) -> None:
+        """Have the driver go by the pauses that are in force now."""
+        self.nudged.set()
 
 
 class Driver:
@@ -122,7 +127,7 @@ class Driver:
             self._surroundings.written(saga, events)
 
     async def _heed(self, driven: Driven) -> None:
-        """Heed every signal that can be heeded now, and turn back if that is wanted and nothing else will say so."""
+        """Heed every signal that can be heeded now, and go on with what no pause holds any more."""
         driven.nudged.clear()
         for _ in range(len(driven.signals)):
             signal = driven.signals.popleft()
@@ -131,6 +136,8 @@ class Driver:
                 driven.signals.append(signal)
             else:
                 await self._write(driven, heeded.saga, heeded.events, (Heard(signal.id, heeded.refusal),))
+        for position in let_go(driven.saga, self._surroundings.pauses()):
+            await self._came(driven, Ready(), position)
 
     async def _wait(self, driven: Driven, waits: list[Wait]) -> bool:
         """Wait until a time has come, or somebody says something. False when the saga may sleep instead."""
@@ -175,6 +182,9 @@ class Driver:
         if isinstance(effort, Begin):
             if self._children is None:
                 raise InvariantError(f"saga {saga.id} runs child sagas, and nobody here can begin any")
+            pause = self._surroundings.pauses().holding(saga.definition.name)
+            if pause is not None:
+                return held_by(pause, self._surroundings.chance())
             return await self._children.perform(saga, effort)
         return await self._caller.perform(saga, effort)
 

@@ -7,6 +7,7 @@ import structlog
 from orchestrator.driving.term import Mandate, Means, Term
 from orchestrator.errors import Fenced, LogUnavailable, Resign
 from orchestrator.saga.model import Epoch, SagaId
+from orchestrator.saga.pausing import PauseKind
 from orchestrator.sagalog.port import SagaLog, TermLog
 
 log = structlog.get_logger()
@@ -57,6 +58,8 @@ class Leader:
             self._term = None
             self._means.metrics.sagas_in_flight.set(0)
             self._means.metrics.oldest_intent.set(0)
+            for kind in PauseKind:
+                self._means.metrics.pauses.labels(kind.value).set(0)
             await term_log.close()
 
     async def _raise_epoch(self, mandate: Mandate) -> TermLog:

@@ -57,6 +57,10 @@ class Outages:
             self._tell(invocation.service, breaker.open)
         return answer
 
+    def comes_back(self, service: str) -> None:
+        """A participant was paused, and is no more: what has waited comes back in the ramp of the breaker."""
+        self._breaker(service).come_back(self._boottime_s())
+
     def warm(self, services: Iterable[str]) -> None:
         """See `Participants.warm`."""
         services = list(services)

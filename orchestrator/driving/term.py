@@ -18,6 +18,7 @@ from orchestrator.driving.calls import Surroundings
 from orchestrator.driving.children import Children
 from orchestrator.driving.driver import Driven, Driver
 from orchestrator.driving.looks import Look, Looks
+from orchestrator.driving.pausing import Pausing
 from orchestrator.driving.port import Participants
 from orchestrator.driving.registry import Registry
 from orchestrator.errors import BatonError, CorruptLog, Fenced, NotFound, Rejected, Resign
@@ -80,6 +81,7 @@ class Means:
     """What every term of a leader works with.
 
     `written` is told of every saga with new rows in the log, and of them; `restored` of every one read from the log.
+    `comes_back` lets calls to a participant that was paused in by and by.
     """
 
     registry: Registry
@@ -90,6 +92,7 @@ class Means:
     written: Callable[[Saga, Sequence[Event]], None] = lambda saga, events: None
     upkeep: Upkeep | None = None
     restored: Callable[[Saga], None] = lambda saga: None
+    comes_back: Callable[[str], None] = lambda service: None
 
 
 class Term:
@@ -106,7 +109,10 @@ class Term:
         self._upkeep = means.upkeep
         self._written = means.written
         self._restored = means.restored
-        surroundings = Surroundings(self._clocks.chance, self.vouched, self._called, means.written)
+        self._pausing = pausing = Pausing(self, term_log, means)
+        surroundings = Surroundings(
+            self._clocks.chance, self.vouched, self._called, means.written, lambda: pausing.known
+        )
         children = Children(term_log, means.registry, self._clocks.chance, self.wake)
         self._driver = Driver(self._settings.shard, term_log, self._participants, surroundings, self._metrics, children)
         self._driving: dict[SagaId, Driven] = {}
@@ -144,15 +150,24 @@ class Term:
         """Look for new sagas, signals and cancellations at once."""
         self._admission.wake()
 
+    def look_again(self) -> None:
+        """Have every saga that is being driven go by the pauses that are in force now."""
+        for driven in self._driving.values():
+            driven.look_again()
+
     async def serve(self) -> None:
         """Lead until cancelled. Raises an ExceptionGroup of what ended the term."""
         self._participants.warm(self._registry.services())
         async with self._group as group:
             group.create_task(self._log.run())
+            group.create_task(self._prove())
+            # Nobody is called before it is known who is not to be.
+            await self._pausing.learn()
             group.create_task(self._admission.recover())
             group.create_task(self._admission.admit())
             group.create_task(self._admission.listen())
-            group.create_task(self._prove())
+            group.create_task(self._pausing.run())
+            group.create_task(self._pausing.release())
             if self._upkeep is not None:
                 group.create_task(self._upkeep(self._log))
 

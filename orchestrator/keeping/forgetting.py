@@ -10,6 +10,7 @@ import structlog
 from orchestrator.errors import Retryable
 from orchestrator.keeping.port import Barriers, Watermark
 from orchestrator.saga.model import SagaId
+from orchestrator.saga.pausing import Pauses
 from orchestrator.sagalog.port import TermLog
 from orchestrator.sagalog.upkeep_port import UpkeepLog
 from orchestrator.telemetry import Metrics
@@ -51,7 +52,10 @@ class Forgetting:
         if before.int == _NOTHING:
             return
         self._metrics.watermark_s.set((before.int >> 80) / 1000)
-        behind = [service for service in sorted(self._services()) if self._told.get(service) != before]
+        # Whoever is paused is not called for this either.
+        pauses = Pauses(one.pause for one in await term.pauses() if one.resumed_at is None)
+        called = [service for service in sorted(self._services()) if pauses.holding("", service) is None]
+        behind = [service for service in called if self._told.get(service) != before]
         # One after the other: a participant that is away costs this round a call's time, and the others nothing.
         for service in behind:
             try:

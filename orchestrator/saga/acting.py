@@ -16,7 +16,7 @@ from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.definition import OnUnknown, Step, Work
 from orchestrator.saga.events import Order, Status
-from orchestrator.saga.evolve import NOT_CALLED, NOT_TO_BE_MADE
+from orchestrator.saga.evolve import NOT_CALLED, NOT_TO_BE_MADE, PAUSED
 from orchestrator.saga.mapping import PointsNowhere, holds, value_of
 from orchestrator.saga.model import Cursor, Kind, SagaState, doubtful
 from orchestrator.saga.progress import committed, context, ready
@@ -220,7 +220,7 @@ def hold(script: Script, cursor: Cursor, status: Status, outcome: Held, policy: 
     retry_at = script.moment.after(outcome.wait_s)
     if cursor.limit_at is not None and policy.within_s is None:
         retry_at = min(retry_at, cursor.limit_at)
-    code = outcome.code if outcome.called else NOT_CALLED
+    code = outcome.code if outcome.called or outcome.code == PAUSED else NOT_CALLED
     script.add(status, cursor, code=code, message=outcome.message, retry_at=retry_at)
 
 

@@ -32,6 +32,9 @@ from orchestrator.saga.transitions import TRANSITIONS
 # The code of a row that says that nobody was called.
 NOT_CALLED = "NOT_CALLED"
 
+# The code of a row that says that nobody was called because of a pause: of the definition, or of the participant.
+PAUSED = "PAUSED"
+
 # The code of a row that says that what a call, or a condition, is made of cannot be made of this saga.
 NOT_TO_BE_MADE = "MAPPING"
 
@@ -118,6 +121,7 @@ def _again(cursor: Cursor, event: Event, *, asking: bool = False) -> Cursor:
         phase=Phase.INTENDED,
         limit_at=event.retry_at,
         asking=asking,
+        paused=False,
     )
 
 
@@ -149,13 +153,14 @@ def _retrying(saga: Saga, event: Event) -> Saga:
     if event.retry_at is None:
         raise whole.corrupt(event, "does not say when to try again")
     spent = event.status not in (Status.HELD, Status.COMPENSATION_HELD)
-    sure = event.status is Status.REFUSED or event.code == NOT_CALLED
+    sure = event.status is Status.REFUSED or event.code in (NOT_CALLED, PAUSED)
     waiting = replace(
         cursor,
         failures=cursor.failures + spent,
         doubtful=cursor.doubtful or not sure,
         retry_at=event.retry_at,
         phase=Phase.BACKOFF,
+        paused=event.code == PAUSED and not spent,
     )
     return whole.after(saga, event, open=with_cursor(saga, waiting))
 
@@ -178,7 +183,7 @@ def _waiting(saga: Saga, event: Event) -> Saga:
         saga = replace(saga, state=SagaState.RUNNING)
     elif here.kind is not kind:
         raise whole.corrupt(event, "has no intent before it")
-    waiting = replace(here, retry_at=event.retry_at, phase=Phase.WAITING)
+    waiting = replace(here, retry_at=event.retry_at, phase=Phase.WAITING, paused=False)
     return whole.after(saga, event, open=with_cursor(saga, waiting))
 
 

@@ -81,7 +81,7 @@ class Cursor:
     retry budget: a failover repeats an attempt without spending it. `doubtful` says that some earlier attempt may have
     taken effect although nobody knows. `retry_at` is when the next attempt is due (BACKOFF), or when waiting is over
     (WAITING; None without a limit). `limit_at` bounds all attempts together. `asking` says that the present attempt
-    asks the status method.
+    asks the status method; `paused`, that the next one waits for the end of a pause (pausing.py).
     """
 
     position: int
@@ -94,6 +94,7 @@ class Cursor:
     phase: Phase = Phase.INTENDED
     limit_at: datetime | None = None
     asking: bool = False
+    paused: bool = False
 
 
 def doubtful(cursor: Cursor) -> bool:

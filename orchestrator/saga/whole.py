@@ -99,6 +99,7 @@ def _at_once(saga: Saga, cursor: Cursor, parked: bool) -> Cursor:
         asking=False,
         phase=Phase.INTENDED,
         retry_at=None,
+        paused=False,
     )
 
 

@@ -6,20 +6,23 @@ Every write checks the fence at the moment it takes effect, as the real statemen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Self
+from uuid import UUID
 
 from orchestrator.errors import Fenced, LogUnavailable
 from orchestrator.saga.events import Event, Status
+from orchestrator.saga.evolve import PAUSED
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
+from orchestrator.saga.pausing import Pause
 from orchestrator.saga.progress import FOREVER, wake_at
 from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.memory_rows import MIDNIGHT, NO_EPOCH, Posted, Row, stored_row, when
 from orchestrator.sagalog.memory_term import MemoryTermLog
-from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import RELEASED_LATELY_S, Claim, Heard, NewChild, StoredPause, StoredSaga, StoredSignal
 from orchestrator.sagalog.rows import outcome
 
 
@@ -29,6 +32,7 @@ class MemorySagaLog:
     def __init__(self, boottime_s: Callable[[], float]) -> None:
         self.rows: dict[SagaId, Row] = {}
         self.posted: dict[int, Posted] = {}
+        self.paused: dict[UUID, StoredPause] = {}
         self.epoch = NO_EPOCH
         self.epochs: list[Epoch] = []
         self.away = False
@@ -43,6 +47,7 @@ class MemorySagaLog:
         other = copy(self)
         other.rows = {saga_id: replace(row, events=row.events.copy()) for saga_id, row in self.rows.items()}
         other.posted = {number: replace(posted) for number, posted in self.posted.items()}
+        other.paused = self.paused.copy()
         other.epochs = self.epochs.copy()
         other._listeners = {}
         return other
@@ -63,6 +68,14 @@ class MemorySagaLog:
         self.posted[number] = Posted(saga_id, replace(signal, id=number))
         self.notify()
         return number
+
+    def put_pause(self, pause: Pause) -> None:
+        """Store a pause, as any replica does."""
+        self.paused[pause.id] = StoredPause(pause)
+
+    def end_pause(self, number: UUID) -> None:
+        """End a pause, as any replica does."""
+        self.paused[number] = replace(self.paused[number], resumed_at=self.now())
 
     def now(self) -> datetime:
         """The time by the clock of the store."""
@@ -206,6 +219,26 @@ class MemorySagaLog:
         unheard = (number for number, posted in self.posted.items() if not posted.heard and number > after)
         found = [(number, self.posted[number]) for number in sorted(unheard)[:page]]
         return [StoredSignal(posted.saga_id, number, posted.signal) for number, posted in found]
+
+    def pauses(self) -> list[StoredPause]:
+        """See `TermLog.pauses`."""
+        since = self.now() - timedelta(seconds=RELEASED_LATELY_S)
+        return [one for one in self.paused.values() if one.released_at is None or one.released_at > since]
+
+    def held(self, until: datetime) -> list[StoredSaga]:
+        """See `TermLog.held`: all of them."""
+        slept = [row for row in self.rows.values() if not row.state.terminal and row.wake_at is not None]
+        once_held = [row for row in slept if any(event.code == PAUSED for event in row.events)]
+        return [stored_row(row) for row in sorted(once_held, key=when) if when(row) <= until]
+
+    def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
+        """See `TermLog.heed_pauses`."""
+        for number, stored in self.paused.items():
+            if number in heeded and stored.heeded_at is None:
+                stored = replace(stored, heeded_at=self.now())
+            if number in released and stored.resumed_at is not None and stored.released_at is None:
+                stored = replace(stored, released_at=self.now())
+            self.paused[number] = stored
 
     def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
         """See `TermLog.pending`."""

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
-from orchestrator.sagalog.port import Heard, NewChild, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import Heard, NewChild, StoredPause, StoredSaga, StoredSignal
 
 if TYPE_CHECKING:
     from orchestrator.sagalog.memory import MemorySagaLog
@@ -133,6 +134,23 @@ class MemoryTermLog:
         """See `TermLog.signals`."""
         await self._store.pause()
         return self._store.signals(after, page)
+
+    async def pauses(self) -> list[StoredPause]:
+        """See `TermLog.pauses`."""
+        await self._store.pause()
+        return self._store.pauses()
+
+    async def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        """See `TermLog.held`."""
+        await self._store.pause()
+        found = self._store.held(until)
+        for begin in range(0, len(found), page):
+            yield found[begin : begin + page]
+
+    async def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
+        """See `TermLog.heed_pauses`."""
+        await self._fence()
+        self._store.heed_pauses(heeded, released)
 
     async def run(self) -> None:
         """See `TermLog.run`: nothing queues here."""

@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId
+from orchestrator.saga.pausing import HOLD_MOST_S, Pause
 from orchestrator.saga.signals import Signal
 
 
@@ -50,6 +52,25 @@ class Heard:
 
     signal_id: int
     refusal: str = ""
+
+
+# What a leader has let go on, and what has not written yet that it goes on, sleeps no longer than so, in seconds.
+RELEASED_LATELY_S = HOLD_MOST_S + 150.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPause:
+    """A pause as it lies in the log: since when a leader has gone by it, and who ended it, when and why.
+
+    It is in force until `resumed_at`; from `released_at` on, a leader has let go on all that it held.
+    """
+
+    pause: Pause
+    heeded_at: datetime | None = None
+    resumed_by: str = ""
+    resumed_reason: str = ""
+    resumed_at: datetime | None = None
+    released_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +191,16 @@ class TermLog(Protocol):
 
     async def signals(self, after: int, page: int) -> list[StoredSignal]:
         """At most `page` signals that nobody has heeded, behind the id `after`, in their order."""
+
+    async def pauses(self) -> list[StoredPause]:
+        """The pauses in force, and those that have ended: what they held may sleep still, until RELEASED_LATELY_S after
+        a leader has released them."""
+
+    def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        """Every saga that a pause has held and that sleeps no longer than until `until`. Raises LogUnavailable."""
+
+    async def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
+        """This leader goes by these pauses, and has let go on what those held. Raises as `append` does."""
 
     async def run(self) -> None:
         """Write what `append` queues, until cancelled. Raises Fenced; Resign when the store stays away too long."""

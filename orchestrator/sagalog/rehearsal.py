@@ -38,6 +38,7 @@ async def rehearse(writer: psycopg.AsyncConnection, reader: psycopg.AsyncConnect
     await execute(writer, _SQL["raise_epoch_again"], timeout_s, {**nowhere, **no_claim})
     await execute(writer, _SQL["prove"], timeout_s, nowhere)
     await execute(writer, _SQL["append"], timeout_s, {**append_parameters([_nothing()]), **nowhere})
+    await execute(reader, _SQL["pauses"], timeout_s, {**nowhere, "lately_s": 0.0})
     page: dict[str, Any] = {**nowhere, "after": UUID(int=0), "page": 1}
     for query in ("unfinished_compensating", "unfinished_running", "unfinished_unknown"):
         await execute(reader, _SQL[query], timeout_s, page)

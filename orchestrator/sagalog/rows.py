@@ -14,9 +14,10 @@ import orjson
 
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
+from orchestrator.saga.pausing import Pause, PauseKind
 from orchestrator.saga.progress import FOREVER, wake_at
 from orchestrator.saga.signals import Signal, Verb
-from orchestrator.sagalog.port import Heard, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import Heard, StoredPause, StoredSaga, StoredSignal
 
 Row = tuple[Any, ...]
 Transition = tuple[Saga, Sequence[Event], Sequence[Heard]]
@@ -150,6 +151,13 @@ def _event(row: Row) -> Event:
     _, sequence, position, status, attempt, result, code, message, retry_at, ordered, epoch = row
     order = None if ordered is None else _order(ordered)
     return Event(sequence, _STATUSES[status], Epoch(epoch), position, attempt, result, code, message, retry_at, order)
+
+
+def stored_pause(row: Row) -> StoredPause:
+    """A pause, from a row of the queries that read them."""
+    number, kind, name, by, reason, since, heeded_at, resumed_by, resumed_reason, resumed_at, released_at = row
+    pause = Pause(number, PauseKind(kind), name, by, reason, since)
+    return StoredPause(pause, heeded_at, resumed_by or "", resumed_reason or "", resumed_at, released_at)
 
 
 def stored_signal(row: Row) -> StoredSignal:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import orjson
 import psycopg
@@ -269,6 +269,11 @@ class PostgresTermLog(TermReader):
         parameters = {**append_parameters([]), **heard_parameters(heard), **self._scope}
         async with self._writing:
             await self._until_known("append", parameters)
+
+    async def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
+        """Say which pauses are gone by. See `TermLog.heed_pauses`."""
+        async with self._writing:
+            await self._until_known("heed_pauses", {**self._scope, "heeded": list(heeded), "released": list(released)})
 
     async def park(self, stored: StoredSaga, reason: str) -> None:
         """Park a saga whose rows cannot be understood. See `TermLog.park`."""

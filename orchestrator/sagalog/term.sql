@@ -261,3 +261,44 @@ FROM baton.signal
 WHERE shard = %(shard)s AND heard_at IS NULL AND id > %(after)s
 ORDER BY id
 LIMIT %(page)s;
+
+-- name: pauses
+-- The pauses in force, and those that were ended: what they held may sleep still, if a leader has let go on it lately,
+-- and died.
+SELECT id, kind, name, paused_by, reason, paused_at, heeded_at, resumed_by, resumed_reason, resumed_at, released_at
+FROM baton.pause
+WHERE shard = %(shard)s
+    AND (released_at IS NULL OR released_at > clock_timestamp() - make_interval(secs => %(lately_s)s))
+ORDER BY paused_at, id;
+
+-- name: held
+-- Sagas that sleep because of a pause, by keyset. Nothing held sleeps for longer than until `until_s`: so this reads no
+-- more of saga_due than will be due by then. Which of them may go on, whoever takes them up finds out. No EXISTS: the
+-- planner may make a join of it that reads the whole step log, where a few rows of each saga do.
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    extract(epoch FROM next_run_at)::float8
+FROM baton.saga AS s
+WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
+    AND next_run_at <= to_timestamp(%(until_s)s)
+    AND (next_run_at, id) > (to_timestamp(%(after_s)s), %(after)s)
+    AND (SELECT true FROM baton.step_log AS l WHERE l.saga_id = s.id AND l.error_code = 'PAUSED' LIMIT 1)
+ORDER BY next_run_at, id
+LIMIT %(page)s;
+
+-- name: heed_pauses
+-- The leader goes by these pauses, and has let go on what those held that were ended. Repeated, it changes nothing.
+WITH fence AS MATERIALIZED (
+    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+), heeded AS (
+    UPDATE baton.pause AS p
+    SET heeded_at = clock_timestamp(), heeded_epoch = %(epoch)s
+    FROM fence
+    WHERE p.shard = fence.shard AND p.id = ANY (%(heeded)s::uuid[]) AND p.heeded_at IS NULL
+), released AS (
+    UPDATE baton.pause AS p
+    SET released_at = clock_timestamp(), released_epoch = %(epoch)s
+    FROM fence
+    WHERE p.shard = fence.shard AND p.id = ANY (%(released)s::uuid[])
+        AND p.resumed_at IS NOT NULL AND p.released_at IS NULL
+)
+SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM fence;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,9 +14,9 @@ from psycopg.types.numeric import Int8
 from orchestrator.errors import LogUnavailable
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.connection import execute
-from orchestrator.sagalog.port import StoredSaga, StoredSignal
+from orchestrator.sagalog.port import RELEASED_LATELY_S, StoredPause, StoredSaga, StoredSignal
 from orchestrator.sagalog.queries import load
-from orchestrator.sagalog.rows import stored_sagas, stored_signal
+from orchestrator.sagalog.rows import stored_pause, stored_sagas, stored_signal
 
 _SQL = load("term.sql")
 
@@ -50,12 +51,28 @@ class TermReader:
 
     async def due(self, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """Sagas that slept and are due. See `TermLog.due`."""
+        async for sagas in self._by_time("due", {**self._scope, "page": page}):
+            yield sagas
+
+    async def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        """Sagas that a pause has put to sleep. See `TermLog.held`."""
+        async for sagas in self._by_time("held", {**self._scope, "page": page, "until_s": until.timestamp()}):
+            yield sagas
+
+    async def pauses(self) -> list[StoredPause]:
+        """What is paused. See `TermLog.pauses`."""
+        return [
+            stored_pause(row) for row in await self._fetch("pauses", {**self._scope, "lately_s": RELEASED_LATELY_S})
+        ]
+
+    async def _by_time(self, query: str, parameters: dict[str, Any]) -> AsyncGenerator[list[StoredSaga]]:
+        """Sagas in the order of the times until which they sleep, a page at a time."""
         after_s, after = 0.0, UUID(int=0)
         while True:
-            rows = await self._fetch("due", {**self._scope, "after_s": after_s, "after": after, "page": page})
+            rows = await self._fetch(query, {**parameters, "after_s": after_s, "after": after})
             if rows:
-                yield await self._with_events("due", rows)
-            if len(rows) < page:
+                yield await self._with_events(query, rows)
+            if len(rows) < parameters["page"]:
                 return
             after, after_s = rows[-1][0], rows[-1][10]
 

@@ -105,6 +105,12 @@ METHODS: Mapping[str, Rule] = MappingProxyType(
         "/baton.v1.OperationService/PlanCancel": Rule(Role.READER, Scope.DEFINITION),
         "/baton.v1.HoldService/ListStartHolds": Rule(Role.READER, Scope.DEFINITION),
         "/baton.v1.HoldService/ReleaseStarts": _ORDER,
+        "/baton.v1.PauseService/PauseDefinition": _ORDER,
+        "/baton.v1.PauseService/ResumeDefinition": _ORDER,
+        # Sagas of all definitions may call a participant.
+        "/baton.v1.PauseService/PauseParticipant": Rule(Role.OPERATOR, audited=True),
+        "/baton.v1.PauseService/ResumeParticipant": Rule(Role.OPERATOR, audited=True),
+        "/baton.v1.PauseService/ListPauses": Rule(Role.READER, Scope.DEFINITION),
         "/baton.v1.EventService/StreamEvents": Rule(Role.READER),
         "/baton.v1.EventService/ListConsumers": Rule(Role.READER),
         "/baton.v1.EventService/CommitPosition": Rule(Role.READER),

@@ -19,6 +19,7 @@ from orchestrator.audit.evidence import (
 )
 from orchestrator.audit.finding import Finding
 from orchestrator.audit.judge import Verdict, judge
+from orchestrator.saga.evolve import PAUSED
 from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.simulation.orders import definitions
 from orchestrator.simulation.postgres import Logged
@@ -94,7 +95,8 @@ def _at(at_s: float) -> datetime:
 
 def oddities(world: SimulatedWorld) -> list[str]:
     """What no audit of databases can see: defects, orders that came out wrong, unheard clients, strange parkings."""
-    found: list[str] = []
+    found = list(world.operators.offences)
+    found += [f"never released: {one.pause}" for one in world.postgres.log.pauses() if one.released_at is None]
     for replica in world.past:
         found += replica.defects
         if not replica.run.done():
@@ -126,6 +128,7 @@ def statistics(world: SimulatedWorld) -> Counter[str]:
     counts = Counter(world.trace.counts)
     for row in world.postgres.log.rows.values():
         counts[f"saga {row.state.value}"] += 1
+        counts["steps held by a pause"] += sum(event.code == PAUSED for event in row.events)
         epochs = {event.epoch for event in row.events}
         counts["sagas carried on by another leader"] += len(epochs) > 1
         counts["sagas carried on by three leaders or more"] += len(epochs) > 2

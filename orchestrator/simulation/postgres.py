@@ -7,11 +7,12 @@ for all of them, and those that queue behind it look at the epoch again. What a 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
+from uuid import UUID
 
 from orchestrator.leadership.signal import Signal
 from orchestrator.saga.events import Event
@@ -156,6 +157,17 @@ class PostgresModel:
     def park(self, epoch: Epoch, stored: StoredSaga, reason: str, reply: Reply[int | None]) -> None:
         """Park a saga under an epoch."""
         self._fenced(epoch, lambda: self._park(epoch, stored, reason), reply)
+
+    def heed_pauses(
+        self, epoch: Epoch, heeded: Collection[UUID], released: Collection[UUID], reply: Reply[int | None]
+    ) -> None:
+        """Take down that a leader goes by pauses."""
+
+        def heed() -> int:
+            self.log.heed_pauses(heeded, released)
+            return 0
+
+        self._fenced(epoch, heed, reply)
 
     def prove(self, epoch: Epoch, reply: Reply[int | None]) -> None:
         """Look whether the epoch holds the fence."""

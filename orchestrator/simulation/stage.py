@@ -21,6 +21,7 @@ from orchestrator.simulation.eye import Look, Sight
 from orchestrator.simulation.faults import Plan
 from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.network import Network, Server
+from orchestrator.simulation.operators import Operators, Watched
 from orchestrator.simulation.orders import SERVICES
 from orchestrator.simulation.participants import Rules
 from orchestrator.simulation.postgres import Fencing, PostgresModel
@@ -69,6 +70,7 @@ class Stage:
         self._saved: Saved | None = None
         self.raise_watchers: list[Callable[[], None]] = []
         self.group = asyncio.TaskGroup()
+        self.operators = Operators(self.postgres, random.Random(f"{seed}/operators"), self.trace)
         poison = {f"o{n}" for n in range(100) if self.chance.random() < self.plan.poison}
         self._poison = poison
         self.surroundings = Surroundings(
@@ -83,7 +85,7 @@ class Stage:
             self.trace,
             metrics,
             mutation.wrap_log,
-            mutation.wrap_participants,
+            lambda participants: Watched(mutation.wrap_participants(participants), self.operators),
         )
         self.postgres.raised = self._raised
         self.heal_postgres_speed()

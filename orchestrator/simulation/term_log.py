@@ -11,11 +11,12 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
+from uuid import UUID
 
 from orchestrator.errors import Fenced, InvariantError, LogUnavailable, Resign
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
-from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga, StoredSignal
+from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredPause, StoredSaga, StoredSignal
 from orchestrator.simulation.loop import Process, SimulationLoop
 from orchestrator.simulation.network import Network, NoAnswer, Reply, Serve, Weather
 from orchestrator.simulation.postgres import PostgresModel, Transition
@@ -254,6 +255,21 @@ class RemoteTermLog:
     async def signals(self, after: int, page: int) -> list[StoredSignal]:
         """See `TermLog.signals`."""
         return await self._line.read(lambda postgres: postgres.log.signals(after, page))
+
+    async def pauses(self) -> list[StoredPause]:
+        """See `TermLog.pauses`."""
+        return await self._line.read(lambda postgres: postgres.log.pauses())
+
+    async def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        """See `TermLog.held`."""
+        found = await self._line.read(lambda postgres: postgres.log.held(until))
+        for begin in range(0, len(found), page):
+            yield found[begin : begin + page]
+
+    async def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
+        """See `TermLog.heed_pauses`."""
+        async with self._writing:
+            await self._until_known(lambda reply: self._postgres.heed_pauses(self._epoch, heeded, released, reply))
 
     async def listen(self, wake: Callable[[], None]) -> None:
         """See `TermLog.listen`: a connection that is lost is noticed only by silence, and polling makes up for it."""

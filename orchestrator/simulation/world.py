@@ -35,6 +35,7 @@ class SimulatedWorld(Stage):
                 self.start(name)
             load = group.create_task(self.clients.run(self._client_plans()))
             self.after(self.chance.uniform(1, 10), self.save_etcd)
+            self.operators.plan(LOAD_S, self.after)
             await self._torment()
             self.heal()
             await self._settle(load)
@@ -70,6 +71,7 @@ class SimulatedWorld(Stage):
         self.network.cut.clear()
         self.slandered.clear()
         self.raise_watchers.clear()
+        self.operators.resume_all()
         self.etcd.server.up = True
         if not self.etcd.quorum:
             self.etcd.regain_quorum()

@@ -30,6 +30,8 @@ from orchestrator.pb.baton.v1 import (
     holds_pb2_grpc,
     operations_pb2,
     operations_pb2_grpc,
+    pauses_pb2,
+    pauses_pb2_grpc,
     saga_pb2,
     steps_pb2,
     steps_pb2_grpc,
@@ -52,6 +54,9 @@ LIST_APPROVALS = Method(steps_pb2_grpc.StepServiceStub, "ListApprovals", steps_p
 REJECT = Method(steps_pb2_grpc.StepServiceStub, "RejectStep", steps_pb2.StepAnswer)
 LIST_HOLDS = Method(holds_pb2_grpc.HoldServiceStub, "ListStartHolds", holds_pb2.ListStartHoldsResponse)
 RELEASE = Method(holds_pb2_grpc.HoldServiceStub, "ReleaseStarts", holds_pb2.ReleaseStartsResponse)
+PAUSE = Method(pauses_pb2_grpc.PauseServiceStub, "PauseDefinition", pauses_pb2.PauseAnswer)
+RESUME = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeDefinition", pauses_pb2.ResumeAnswer)
+LIST_PAUSES = Method(pauses_pb2_grpc.PauseServiceStub, "ListPauses", pauses_pb2.ListPausesResponse)
 LIST_PARKED = Method(operations_pb2_grpc.OperationServiceStub, "ListParked", operations_pb2.ListParkedResponse)
 PLAN_CANCEL = Method(operations_pb2_grpc.OperationServiceStub, "PlanCancel", operations_pb2.PlanCancelResponse)
 
@@ -159,6 +164,9 @@ async def everything_an_operator_asks(cluster: Cluster, client: Client) -> None:
 
     await eventually(held, "new starts to be held")
     await client.ask(RELEASE, holds_pb2.ReleaseStartsRequest(definition="coverage-family", reason="seen", by="anna"))
+    await client.ask(PAUSE, pauses_pb2.PauseDefinitionRequest(definition="coverage", reason="a look", by="anna"))
+    await client.ask(LIST_PAUSES, pauses_pb2.ListPausesRequest(ended=True))
+    await client.ask(RESUME, pauses_pb2.ResumeDefinitionRequest(definition="coverage", reason="seen", by="anna"))
 
 
 async def everything_a_listener_asks(client: Client) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 import psycopg
@@ -18,12 +18,14 @@ from orchestrator.errors import Fenced
 from orchestrator.saga.commands import Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.machine import decide, fold
 from orchestrator.saga.model import Saga, SagaId, SagaState
+from orchestrator.saga.pausing import Pause, PauseKind
 from orchestrator.saga.signals import Signal
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.migrate import migrate
+from orchestrator.sagalog.pauses import PostgresPauses
 from orchestrator.sagalog.pool import Pool
-from orchestrator.sagalog.port import Claim, SagaLog, StoredSaga, TermLog
+from orchestrator.sagalog.port import Claim, SagaLog, StoredPause, StoredSaga, TermLog
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.sagalog.signal_box import Fate, SignalBox
 from orchestrator.telemetry import Metrics
@@ -42,30 +44,49 @@ class Store:
     request_cancel: Callable[[SagaId, str], Awaitable[None]]
     post: Callable[[SagaId, Signal], Awaitable[int]]
     fate: Callable[[int], Awaitable[Fate]]
+    pause: Callable[[PauseKind, str], Awaitable[UUID]]
+    resume: Callable[[PauseKind, str], Awaitable[None]]
+    paused: Callable[[UUID], Awaitable[StoredPause | None]]
 
 
 def saga_id(number: int) -> SagaId:
     return SagaId(UUID(int=number))
 
 
+def in_memory() -> Store:
+    """The model, and what other replicas do to it."""
+    model = MemorySagaLog(time.monotonic)
+
+    async def insert(identity: SagaId) -> None:
+        model.insert(Row(identity, "test", 1, {"n": 1}, {"a": "b"}, datetime.now(UTC)))
+
+    async def cancel(identity: SagaId, reason: str) -> None:
+        model.request_cancel(identity, reason)
+
+    async def post(identity: SagaId, signal: Signal) -> int:
+        return model.post(identity, signal)
+
+    async def fate(number: int) -> Fate:
+        return Fate(model.posted[number].heard, model.posted[number].refusal)
+
+    async def pause(kind: PauseKind, name: str) -> UUID:
+        model.put_pause(made := Pause(uuid4(), kind, name, "ann", "moving house", datetime.now(UTC)))
+        return made.id
+
+    async def resume(kind: PauseKind, name: str) -> None:
+        in_force = [one.pause for one in model.pauses() if one.resumed_at is None]
+        model.end_pause(next(pause.id for pause in in_force if (pause.kind, pause.name) == (kind, name)))
+
+    async def paused(number: UUID) -> StoredPause | None:
+        return model.paused.get(number)
+
+    return Store(model, model, insert, cancel, post, fate, pause, resume, paused)
+
+
 @pytest.fixture(params=["memory", "postgres"])
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     if request.param == "memory":
-        model = MemorySagaLog(time.monotonic)
-
-        async def insert(identity: SagaId) -> None:
-            model.insert(Row(identity, "test", 1, {"n": 1}, {"a": "b"}, datetime.now(UTC)))
-
-        async def cancel(identity: SagaId, reason: str) -> None:
-            model.request_cancel(identity, reason)
-
-        async def post(identity: SagaId, signal: Signal) -> int:
-            return model.post(identity, signal)
-
-        async def fate(number: int) -> Fate:
-            return Fate(model.posted[number].heard, model.posted[number].refusal)
-
-        yield Store(model, model, insert, cancel, post, fate)
+        yield in_memory()
         return
     dsn: str = request.getfixturevalue("database")
     migrate(dsn)
@@ -89,8 +110,15 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
             await connection.execute("NOTIFY baton_work, '0:cancel'")
 
         pool = Pool(dsn, "test", 2, 5.0, Metrics("test", "r1"))
-        box = SignalBox(pool)
-        yield Store(log, other, insert_row, cancel_row, box.post, box.fate)
+        box, pauses = SignalBox(pool), PostgresPauses(pool, 0)
+
+        async def pause_row(kind: PauseKind, name: str) -> UUID:
+            return (await pauses.pause(kind, name, "ann", "moving house"))[0].pause.id
+
+        async def resume_row(kind: PauseKind, name: str) -> None:
+            await pauses.resume(kind, name, "ben", "moved")
+
+        yield Store(log, other, insert_row, cancel_row, box.post, box.fate, pause_row, resume_row, pauses.one)
         await pool.close()
     await log.close()
     await other.close()

@@ -7,10 +7,11 @@ outlives a process; so whoever wants to know what a crash does begins another ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
+from uuid import UUID
 
 from orchestrator.driving.leader import Leader
 from orchestrator.driving.port import Invocation
@@ -21,7 +22,7 @@ from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.memory import MemoryTermLog
-from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga, StoredSignal, TermLog
+from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredPause, StoredSaga, StoredSignal, TermLog
 from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.participants import Outcome
 from orchestrator.telemetry import Metrics
@@ -230,6 +231,19 @@ class _TermLog:
 
     def unfinished(self, first: int, most: int) -> AsyncGenerator[list[StoredSaga]]:
         return self._inner.unfinished(first, most)
+
+    async def pauses(self) -> list[StoredPause]:
+        return await self._inner.pauses()
+
+    def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
+        return self._inner.held(until, page)
+
+    async def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
+        def again(world: World) -> None:
+            if world.log.holds_fence(self.epoch):
+                world.log.heed_pauses(heeded, released)
+
+        await self._witness.effect("heed pauses", lambda: self._inner.heed_pauses(heeded, released), again)
 
     async def pending(self, limit: int, exclude: Sequence[SagaId]) -> list[StoredSaga]:
         return await self._inner.pending(limit, exclude)

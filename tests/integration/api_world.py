@@ -37,6 +37,7 @@ from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.events import PostgresEvents
 from orchestrator.sagalog.intake import Intake, IntakeSettings
 from orchestrator.sagalog.level import LEVEL_OPTION
+from orchestrator.sagalog.pauses import PostgresPauses
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
@@ -275,6 +276,7 @@ async def serving(
         events,
         streams,
         PostgresStartHolds(pool, 0),
+        PostgresPauses(pool, 0),
         lambda: door.admit(),
     )
     server = ApiServer(ApiSettings("test", leadership.replica_id, listen, 1_000_000, 4_000_000), parts)

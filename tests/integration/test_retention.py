@@ -300,14 +300,24 @@ async def test_every_participant_hears_of_the_watermark_until_it_is_done(world: 
     barriers = FakeBarriers(
         a=[Purged(5, False), Purged(2, True)], b=[None], c=[Retryable("away"), Purged(0, True)], d=[]
     )
-    forgetting = Forgetting(world.log, barriers, lambda: ("a", "b", "c"), 0, AFTER_S, world.metrics)
+    forgetting = Forgetting(world.log, barriers, lambda: ("a", "b", "c", "d"), 0, AFTER_S, world.metrics)
     await forgetting.round(world.term)
     assert barriers.asked == [], "nothing is known to be over yet"
     with psycopg.connect(world.dsn) as connection:
         connection.execute("UPDATE baton.watermark SET next_at = next_at - interval '2 hours'")
+        # One that is paused is not called.
+        connection.execute(
+            "INSERT INTO baton.pause (id, shard, kind, name, paused_by, reason)"
+            " VALUES (gen_random_uuid(), 0, 'participant', 'd', 'ann', 'moving house')"
+        )
     for _ in range(3):
         await forgetting.round(world.term)
     assert [service for service, _ in barriers.asked] == ["a", "a", "b", "c", "c"]
+    with psycopg.connect(world.dsn) as connection:
+        connection.execute("UPDATE baton.pause SET resumed_at = clock_timestamp()")
+    barriers.answers["d"].append(Purged(1, True))
+    await forgetting.round(world.term)
+    assert [service for service, _ in barriers.asked][5:] == ["d"]
     assert {watermark for _, watermark in barriers.asked} == {Watermark(ids(world)[0], 0, world.term.epoch)}
     purged = world.metrics.registry.get_sample_value("baton_barrier_rows_purged_total", {"participant": "a"})
     assert purged == 7

@@ -15,7 +15,7 @@ from orchestrator.__main__ import app
 from orchestrator.audit.judge import audit
 from orchestrator.cli.calls import Method
 from orchestrator.embedded.loopback import http_get
-from orchestrator.pb.baton.v1 import holds_pb2, holds_pb2_grpc, saga_pb2
+from orchestrator.pb.baton.v1 import holds_pb2, holds_pb2_grpc, pauses_pb2, pauses_pb2_grpc, saga_pb2
 from participants.answers import Outcome
 from participants.pb.shop.v1 import fault_pb2
 from tests.cluster.house import House, clear_faults, eventually, inject
@@ -31,6 +31,9 @@ Newcomer = tuple[str, Flawed]
 # What must hold after each story, whatever it was about.
 _INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I9", "balances")
 _TIMES = {"once": 1, "twice": 2}
+_PAUSES = Method(pauses_pb2_grpc.PauseServiceStub, "ListPauses", pauses_pb2.ListPausesResponse)
+_RESUME_DEFINITION = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeDefinition", pauses_pb2.ResumeAnswer)
+_RESUME_PARTICIPANT = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeParticipant", pauses_pb2.ResumeAnswer)
 _STARTED = re.compile(r'^saga +([0-9a-f-]{36})$|"saga_id":"([0-9a-f-]{36})"', re.MULTILINE)
 
 
@@ -88,6 +91,13 @@ class World:
             if not participant.watched:
                 await self.house.bring_back(service)
             await clear_faults(self.house.cluster, service)
+        for pause in (await self.house.client.ask(_PAUSES, pauses_pb2.ListPausesRequest())).pauses:
+            if pause.kind == pauses_pb2.PAUSE_KIND_DEFINITION:
+                definition = pauses_pb2.ResumeDefinitionRequest(definition=pause.name, reason="the story is over")
+                await self.house.client.ask(_RESUME_DEFINITION, definition)
+            else:
+                participant = pauses_pb2.ResumeParticipantRequest(participant=pause.name, reason="the story is over")
+                await self.house.client.ask(_RESUME_PARTICIPANT, participant)
 
     # The sentences.
 

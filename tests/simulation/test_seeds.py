@@ -52,6 +52,8 @@ def test_the_faults_strike_in_the_middle_of_the_work(fixed: Batch) -> None:
         "unknown_outcomes": 8,
         "tombstone": 1,
         "tombstones_hit": 0.2,
+        "pauses": 0.8,
+        "steps held by a pause": 1.5,
         "saga COMPLETED": 10,
         "saga COMPENSATED": 6,
     }

@@ -20,6 +20,7 @@ NO = Refused("FAILED_PRECONDITION", "no")
 ABSENT = Refused("NOT_FOUND", "never heard of it")
 LOST = Unknown("DEADLINE_EXCEEDED", "late")
 AWAY = Held("NOT_CALLED", "away", 1.0, called=False)
+PAUSED = Held("PAUSED", "moving house", 1.0, called=False)
 CUT = Held("UNAVAILABLE", "cut", 1.0, called=True)
 
 
@@ -70,7 +71,7 @@ def _commands(world: World) -> Iterator[tuple[str, World]]:
                 yield "intend", world.tell(Ready(), 0)
             case Call() | Ask():
                 step = world.saga.definition.step(command.position)
-                outcomes: list[Outcome] = [OK, NO, LOST, AWAY, CUT]
+                outcomes: list[Outcome] = [OK, NO, LOST, AWAY, PAUSED, CUT]
                 if isinstance(command, Ask):
                     outcomes.append(ABSENT)
                 elif step.answers_later:

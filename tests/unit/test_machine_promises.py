@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orchestrator.saga.commands import Call
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.evolve import NOT_CALLED
+from orchestrator.saga.evolve import NOT_CALLED, PAUSED
 from orchestrator.saga.machine import fold, next_commands
 from orchestrator.saga.model import Kind, Saga, SagaState
 from orchestrator.saga.signals import Verb
@@ -142,7 +142,7 @@ def _perhaps_done(log: list[Event]) -> set[int]:
         match event.status:
             case Status.COMPLETED | Status.UNKNOWN | Status.RETRYING | Status.WAITING:
                 perhaps.add(event.position)
-            case Status.HELD if event.code != NOT_CALLED:
+            case Status.HELD if event.code not in (NOT_CALLED, PAUSED):
                 perhaps.add(event.position)
             case Status.ABSENT:
                 perhaps.discard(event.position)

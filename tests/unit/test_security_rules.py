@@ -117,6 +117,23 @@ def test_who_is_bound_to_definitions_may_not_what_touches_all() -> None:
     caller(Role.METRICS, definitions=("order",)).check(rule_of_page("GET", "/metrics"), "metrics")
 
 
+def test_operators_pause_their_own_definitions_and_only_those_of_all_definitions_a_participant() -> None:
+    service = "/baton.v1.PauseService"
+    bound, free = caller(Role.OPERATOR, definitions=("order",)), caller(Role.OPERATOR)
+    for order in ("Pause", "Resume"):
+        of_definition, of_participant = f"{service}/{order}Definition", f"{service}/{order}Participant"
+        bound.check(rule_of(of_definition), of_definition)
+        with pytest.raises(Forbidden, match="touches all definitions"):
+            bound.check(rule_of(of_participant), of_participant)
+        for method in (of_definition, of_participant):
+            assert rule_of(method).audited
+            free.check(rule_of(method), method)
+            for role in (Role.READER, Role.STARTER, Role.PARTICIPANT):
+                with pytest.raises(Forbidden, match="is for the role operator"):
+                    caller(role).check(rule_of(method), method)
+    caller(Role.READER, definitions=("order",)).check(rule_of(f"{service}/ListPauses"), "list")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "role"),
     [
