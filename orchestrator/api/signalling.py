@@ -17,7 +17,7 @@ from orchestrator.saga.model import Json, Saga, SagaId, SagaState
 from orchestrator.saga.signals import NEEDS_EVIDENCE, REOPENING, Signal, Verb
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
-from orchestrator.sagalog.restoring import restored
+from orchestrator.sagalog.restoring import restored, versions
 from orchestrator.sagalog.signal_box import Fate, WaitingStep
 from orchestrator.security.caller import ANONYMOUS, current
 
@@ -63,7 +63,7 @@ class Signalling:
         Raises WrongState with the reason when it cannot be heeded, AlreadyTold, and NotFound when there is no saga.
         """
         record = await self.existing(saga_id)
-        reopens = record.state == SagaState.FAILED and signal.verb in REOPENING
+        reopens = record.state == SagaState.FAILED and signal.verb in REOPENING | {Verb.MOVE}
         if record.terminal and not reopens:
             raise WrongState(f"saga {saga_id} is {record.state}")
         number = await self._box.post(saga_id, signal)
@@ -100,8 +100,9 @@ class Signalling:
             raise UnknownName("saga_id", f"there is no saga {saga_id}")
         current().require(stored.definition)
         try:
-            compiled = await self._registry.get(stored.definition, stored.version)
-            return restored(stored, compiled.definition)
+            registry = self._registry
+            definitions = {n: (await registry.get(stored.definition, n)).definition for n in versions(stored)}
+            return restored(stored, definitions)
         except (CorruptLog, NotFound) as error:
             raise WrongState(f"the rows of saga {saga_id} cannot be understood: {error}") from error
 

@@ -131,7 +131,7 @@ class MemorySagaLog:
         fresh = [event for event in events if event.sequence > last]
         if fresh:
             row.events.extend(fresh)
-            row.state, row.epoch = saga.state, epoch
+            row.state, row.epoch, row.version = saga.state, epoch, saga.definition.version
             row.error = saga.failure.message if saga.failure else None
             row.wake_at = None if saga.state.terminal else wake_at(saga)
             if saga.state in (SagaState.COMPLETED, SagaState.COMPENSATED):
