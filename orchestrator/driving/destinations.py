@@ -36,7 +36,7 @@ async def look_up(registry: Registry, signals: Iterable[Signal]) -> Found:
 
 
 async def addressed(registry: Registry, signal: Signal, saga: Saga, found: Found) -> Signal:
-    """The signal as the saga is told it: a move with where it goes to, any other one as it is. Raises LogUnavailable."""
+    """The signal as the saga is told it: a move with where it goes to. Raises LogUnavailable."""
     to = found.get(signal.id)
     if to is None:
         return signal

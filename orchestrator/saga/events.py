@@ -11,7 +11,6 @@ from enum import StrEnum
 
 from orchestrator.saga.model import Epoch, Json
 
-
 # The code of a row that says that nobody was called.
 NOT_CALLED = "NOT_CALLED"
 

@@ -119,5 +119,6 @@ def key(world: World) -> object:
     )
     return (
         saga.state, cursors, saga.executed, saga.skipped, saga.to_compensate, saga.compensated,
-        saga.uncompensated, saga.undo_reached, saga.definition.version, saga.paused, saga.parked_from, left(saga.deadline), world.epoch, world.cancel is None,
+        saga.uncompensated, saga.undo_reached,
+        saga.definition.version, saga.paused, saga.parked_from, left(saga.deadline), world.epoch, world.cancel is None,
     )  # fmt: skip

@@ -24,6 +24,8 @@ from .choices import ORDER, World, choices
 from .sagas import EPOCH, NOW, Says, Walk, graph, graph_definition
 from .test_machine_promises import shapes
 
+STEPS_MAX = 7
+
 OK = Succeeded({"id": 1})
 NO = Refused("FAILED_PRECONDITION", "no")
 LOST = Unknown("DEADLINE_EXCEEDED", "late")
@@ -41,7 +43,8 @@ def refusal(walk: Walk, to: Definition) -> str:
     """Why a move is refused; nothing has happened to the saga then."""
     before = walk.saga, len(walk.log)
     why = walk.move(to)
-    assert why and (walk.saga, len(walk.log)) == before
+    assert why
+    assert (walk.saga, len(walk.log)) == before
     return why
 
 
@@ -288,34 +291,36 @@ def test_a_row_that_names_another_version_than_its_log_is_corrupt() -> None:
 @st.composite
 def edited(draw: st.DrawFn, number: int, steps: list[Says], top: dict[str, object]) -> Definition:
     """Another version: a few things in it are changed."""
-    original, steps = steps, [dict(step) for step in steps]
+    changed = [dict(step) for step in steps]
     for _ in range(draw(st.integers(0, 2))):
-        step = steps[draw(st.integers(0, len(steps) - 1))]
-        calls = not step.keys() & {"delay", "approval"}
-        match draw(st.sampled_from(["policy", "action", "undo", "when", "after", "drop", "add", "top"])):
-            case "policy" if calls:
-                step["retry"] = {"retries": 3}
-            case "action" if calls:
-                step["action"] = {"method": "t.S/Other"}
-            case "undo" if step.get("compensation", "") == "":
-                if calls and not step.get("pivot"):
-                    step["compensation"] = {"method": "t.S/Else"}
-            case "when":
-                step["when"] = draw(st.sampled_from(["input.rush", "input.never"]))
-            case "after" if step is not steps[0]:
-                step["after"] = []
-            case "drop" if len(steps) > 1 and "after" in steps[-1]:
-                steps.pop()
-            case "add" if len(steps) < 7:
-                steps.append({"compensation": None} if any(s.get("pivot") for s in steps) else {})
-            case "top":
-                top = {**top, "within": "60s"}
-            case _:
-                pass
+        what = draw(st.sampled_from(["policy", "action", "undo", "when", "after", "drop", "add"]))
+        _edit(changed, what, draw(st.integers(0, len(changed) - 1)))
     try:
-        return version(number, *steps, **top)
+        return version(number, *changed, **(draw(st.sampled_from([top, {**top, "within": "60s"}]))))
     except Rejected:
-        return version(number, *original, **top)
+        return version(number, *steps, **top)
+
+
+def _edit(steps: list[Says], what: str, index: int) -> None:
+    step = steps[index]
+    calls = not step.keys() & {"delay", "approval"}
+    match what:
+        case "policy" if calls:
+            step["retry"] = {"retries": 3}
+        case "action" if calls:
+            step["action"] = {"method": "t.S/Other"}
+        case "undo" if calls and "compensation" not in step and not step.get("pivot"):
+            step["compensation"] = {"method": "t.S/Else"}
+        case "when":
+            step["when"] = "input.never" if step.get("when") == "input.rush" else "input.rush"
+        case "after" if index:
+            step["after"] = []
+        case "drop" if len(steps) > 1:
+            steps.pop()
+        case "add" if len(steps) < STEPS_MAX:
+            steps.append({"compensation": None} if any(other.get("pivot") for other in steps) else {})
+        case _:
+            pass
 
 
 @st.composite
