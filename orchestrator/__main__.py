@@ -12,6 +12,7 @@ from orchestrator.cli import (
     demo,
     drill,
     events,
+    moves,
     orders,
     replica,
     saga,
@@ -35,6 +36,7 @@ app.add_typer(saga.app, name="saga")
 app.add_typer(definition.app, name="definition")
 app.add_typer(cluster.app, name="cluster")
 orders.add_to(saga.app)
+moves.add_to(saga.app)
 app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
 app.add_typer(events.app, name="events")

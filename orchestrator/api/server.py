@@ -23,6 +23,7 @@ from orchestrator.api.doorway import Doorway
 from orchestrator.api.event_service import EventService
 from orchestrator.api.guard import Guard
 from orchestrator.api.hold_service import HoldService
+from orchestrator.api.moves import Moves
 from orchestrator.api.operation_service import OperationService
 from orchestrator.api.port import Audits, Definitions, Intake, Leadership, Registry, SagaReader
 from orchestrator.api.saga_service import SagaService
@@ -153,7 +154,8 @@ class ApiServer:
         veils = Veils(parts.registry)
         sagas = SagaService(starts, parts.reader, parts.watcher, signalling, veils, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
-        versions = VersionService(parts.registry, parts.definitions)
+        moves = Moves(signalling, parts.registry, parts.definitions, veils)
+        versions = VersionService(parts.registry, parts.definitions, moves)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader, security.replicas)
         saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
         saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)

@@ -17,6 +17,7 @@ from orchestrator.driving.trial import methods_of
 from orchestrator.errors import NotFound, Rejected
 from orchestrator.saga.model import Saga
 from orchestrator.saga.moving import Destination
+from orchestrator.saga.secrets import scrubbed, secret_texts
 from orchestrator.saga.signals import Signal, Verb
 
 # By the number of its signal: the version that a move goes to, or why it cannot be had.
@@ -48,7 +49,10 @@ async def addressed(registry: Registry, signal: Signal, saga: Saga, found: Found
 
 def destination(present: Compiled, to: Compiled, saga: Saga) -> Destination:
     """What a move of the saga from one version to another has to do with."""
-    unusable = to.check_input(saga.input, saga.labels)
+    hidden = {*present.definition.secrets, *to.definition.secrets}
+    texts = secret_texts(saga.input, hidden)
+    complaints = to.check_input(saga.input, saga.labels)
+    unusable = tuple(replace(one, description=scrubbed(one.description, texts)) for one in complaints)
     return Destination(to.definition, "", present.definition.version, unusable, frozenset(_described_anew(present, to)))
 
 

@@ -82,6 +82,8 @@ METHODS: Mapping[str, Rule] = MappingProxyType(
         "/baton.v1.VersionService/RetireDefinition": _ORDER,
         "/baton.v1.VersionService/ReinstateDefinition": _ORDER,
         "/baton.v1.VersionService/ListRetirements": Rule(Role.READER, Scope.DEFINITION),
+        "/baton.v1.VersionService/PlanMove": Rule(Role.READER, Scope.DEFINITION),
+        "/baton.v1.VersionService/MoveSaga": _ORDER,
         "/baton.v1.CountingService/CountSagas": Rule(Role.READER, Scope.DEFINITION),
         "/baton.v1.BulkService/BulkCancel": Rule(Role.OPERATOR, audited=True),
         "/baton.v1.BulkService/BulkRetry": Rule(Role.OPERATOR, audited=True),
