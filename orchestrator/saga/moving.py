@@ -94,7 +94,8 @@ def obstacles(saga: Saga, to: Destination, now: datetime) -> list[Obstacle]:
     found = list(_whole(saga, new, now))
     for position in began(saga):
         found += _of_step(saga, new, position)
-    found += _repeated(saga, new, to.described_anew)
+    named = {obstacle.step for obstacle in found}
+    found += [obstacle for obstacle in _repeated(saga, new, to.described_anew) if obstacle.step not in named]
     if not turned(saga):
         found += [Obstacle("", violation.field, violation.description) for violation in to.unusable]
     return found

@@ -12,7 +12,7 @@ from datetime import datetime
 from orchestrator.saga.difference import Change, changes
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.mapping import PointsNowhere
-from orchestrator.saga.model import NO_EPOCH, Json, Kind, Phase, Saga, SagaState, reached
+from orchestrator.saga.model import NO_EPOCH, Epoch, Json, Kind, Phase, Saga, SagaState, reached
 from orchestrator.saga.moving import Destination, Obstacle, began, deadline_under, obstacles, turned
 from orchestrator.saga.plan import planned
 from orchestrator.saga.progress import context
@@ -90,7 +90,7 @@ def _moved(saga: Saga, to: Destination, now: datetime) -> tuple[Saga, tuple[Even
     """The saga behind the move, and what it leads to; with a parked one, what a retry then leads to."""
     # Under the epoch of the latest intent, so that what the present leader has under way is left alone.
     epoch = max((cursor.intent_epoch for cursor in saga.open), default=NO_EPOCH)
-    moment = Moment(epoch, now, 0.5)
+    moment = Moment(epoch or Epoch(NO_EPOCH + 1), now, 0.5)
     heeded = heed(saga, Signal(0, Verb.MOVE, order=_PLAN, destination=to), moment)
     if heeded is None or heeded.refusal:
         return saga, ()

@@ -20,7 +20,7 @@ from .test_saga_log import DEFINITION, Store, claim, pending, saga_id, serve, st
 
 __all__ = ["store"]
 
-NEXT = replace(DEFINITION, version=2, steps=DEFINITION.steps[:1] + (replace(DEFINITION.steps[1], timeout_s=60.0),))
+NEXT = replace(DEFINITION, version=2, steps=(*DEFINITION.steps[:1], replace(DEFINITION.steps[1], timeout_s=60.0)))
 KNOWN = {1: DEFINITION, 2: NEXT}
 ORDER = Order("anna", "a better version", "")
 
