@@ -89,10 +89,12 @@ class World:
 
     async def told(self, saga_id: str) -> None:
         """Wait until the leader has read a signal for the saga, which is under way."""
-        term = self.api.leader._term
-        assert term is not None
         async with asyncio.timeout(20):
-            while (driven := term.driven(SagaId(UUID(saga_id)))) is None or not driven.signals:
+            while True:
+                term = self.api.leader._term
+                driven = None if term is None else term.driven(SagaId(UUID(saga_id)))
+                if driven is not None and driven.signals:
+                    return
                 await asyncio.sleep(0.01)
 
     async def until(self, saga_id: str, so: Callable[[GetSagaResponse], bool]) -> GetSagaResponse:
