@@ -9,6 +9,8 @@ has not may differ. That is judged from the saga's state, step by step:
 - What surely reached no participant may be called otherwise, since nobody knows its key: an action or a compensation
   whose request cannot be made of this saga, or whose participant was never reached.
 - The compensation of what was executed is a part of it, begun or not: what was done is undone as was said then.
+- A saga that turns back keeps the places of all steps: one without a compensation that may have taken effect is among
+  them, and the state does not say which.
 
 Pure: questions to a saga and two versions.
 """
@@ -92,8 +94,12 @@ def obstacles(saga: Saga, to: Destination, now: datetime) -> list[Obstacle]:
     if to.from_version != old.version:
         return [Obstacle("", "version", f"is {old.version} by now, no longer {to.from_version}: look again")]
     found = list(_whole(saga, new, now))
-    for position in began(saga):
+    begun = began(saga)
+    for position in begun:
         found += _of_step(saga, new, position)
+    if turned(saga):
+        for position in sorted({*range(1, len(old.steps) + 1)} - {*begun}):
+            found += _of_place(saga, new, position, "may have begun")
     named = {obstacle.step for obstacle in found}
     found += [obstacle for obstacle in _repeated(saga, new, to.described_anew) if obstacle.step not in named]
     if not turned(saga):
@@ -132,23 +138,29 @@ def _whole(saga: Saga, new: Definition, now: datetime) -> Iterator[Obstacle]:
 
 def _of_step(saga: Saga, new: Definition, position: int) -> Iterator[Obstacle]:
     """What of a step that has begun is not equal in the new version."""
-    old = saga.definition
-    step = old.step(position)
-    places = {other.name: number for number, other in enumerate(new.steps, start=1)}
-    place = places.get(step.name)
+    misplaced = list(_of_place(saga, new, position, "has begun"))
+    yield from misplaced
+    if misplaced:
+        return
+    step, its = saga.definition.step(position), new.step(position)
+    free = _free(saga, step, position)
+    for change in step_changes(saga.definition, step, new, its):
+        field = change.path.removeprefix(f"steps.{step.name}.")
+        if field.startswith(free) or (field == "secrets" and set(step.secrets) <= set(its.secrets)):
+            continue
+        why = f"is {change.after or 'gone'}, and was {change.before or 'not there'} when the step began"
+        yield Obstacle(step.name, field, why, change.before, change.after)
+
+
+def _of_place(saga: Saga, new: Definition, position: int, standing: str) -> Iterator[Obstacle]:
+    """Whether a step is where it was. Of one that was never heard of and cannot be undone, the state knows nothing."""
+    step = saga.definition.step(position)
+    place = next((number for number, other in enumerate(new.steps, start=1) if other.name == step.name), None)
     if place is None:
-        yield Obstacle(step.name, "step", "has begun, and is not there", summary(step))
+        yield Obstacle(step.name, "step", f"{standing}, and is not there", summary(step))
     elif place != position:
         why = f"is {place}, and was {position}: new steps go behind those that have begun"
         yield Obstacle(step.name, "place", why, str(position), str(place))
-    else:
-        free = _free(saga, step, position)
-        for change in step_changes(old, step, new, new.step(place)):
-            field = change.path.removeprefix(f"steps.{step.name}.")
-            if field.startswith(free) or (field == "secrets" and set(step.secrets) <= set(new.step(place).secrets)):
-                continue
-            why = f"is {change.after or 'gone'}, and was {change.before or 'not there'} when the step began"
-            yield Obstacle(step.name, field, why, change.before, change.after)
 
 
 def _free(saga: Saga, step: Step, position: int) -> tuple[str, ...]:

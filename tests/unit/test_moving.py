@@ -194,8 +194,10 @@ def test_a_compensation_that_was_ever_called_must_be_equal() -> None:
 
 def test_a_saga_that_turns_back_goes_on_turning_back() -> None:
     walk = Walk(graph({}, {}, {})).ready().tell("a", OK).tell("b", NO)
-    assert walk.move(version(2, {"compensation": {"method": "t.S/Undo", "retry": {"retries": 9}}})) == ""
-    assert "compensate is parallel" in refusal(walk, version(3, {}, compensate="parallel"))
+    patient: Says = {"compensation": {"method": "t.S/Undo", "retry": {"retries": 9}}}
+    assert walk.move(version(2, patient, OTHER, {})) == ""
+    assert "compensate is parallel" in refusal(walk, version(3, {}, {}, {}, compensate="parallel"))
+    assert "step c: step may have begun, and is not there" in refusal(walk, version(4, {}, {}))
     assert walk.tell("a", OK).saga.state is SagaState.COMPENSATED
 
 
