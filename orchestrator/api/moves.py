@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
 
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import UnknownName
+from orchestrator.api.orders import Outcome, Verdict
 from orchestrator.api.port import Definitions, Registry
 from orchestrator.api.signalling import Signalling, order
 from orchestrator.driving.destinations import destination
@@ -15,10 +17,14 @@ from orchestrator.driving.registry import Compiled
 from orchestrator.driving.veil import Veils, shown_request
 from orchestrator.errors import NotFound, Rejected, WrongState
 from orchestrator.pb.baton.v1 import versions_pb2 as pb
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.difference import Change
-from orchestrator.saga.model import Saga
+from orchestrator.saga.events import Order as OrderedBy
+from orchestrator.saga.model import Saga, SagaState
+from orchestrator.saga.moving import obstacles, told
 from orchestrator.saga.plan_move import Ahead, plan_move
 from orchestrator.saga.signals import Signal, Verb
+from orchestrator.sagalog.records import SagaRecord
 
 
 class Moves:
@@ -58,16 +64,18 @@ class Moves:
     async def move(self, request: pb.MoveSagaRequest, left_s: float | None) -> pb.MoveSagaResponse:
         """Order a move, and wait a while for the leader to heed it. Raises as `plan` does."""
         saga_id = checks.saga_id(request.saga_id)
-        if not request.reason.strip():
-            raise checks.rejected("reason", "is missing: it stands in the saga's history")
-        given = order(request.by, request.reason, Verb.MOVE)
+        given = _given(request.by, request.reason)
         record = await self._signalling.existing(saga_id)
         to = (await self._version(record.definition, request.to_version)).definition
-        signal = Signal(0, Verb.MOVE, result={"definition": to.name, "to": to.version}, order=given)
-        heeded = await self._signalling.tell(saga_id, signal, left_s)
+        heeded = await self._signalling.tell(saga_id, _signal(to, given), left_s)
         now = await self._signalling.existing(saga_id)
         shown = conversion.saga(now, await self._veils.of(now))
         return pb.MoveSagaResponse(heeded=heeded, from_version=record.version, to_version=to.version, saga=shown)
+
+    async def order_for_many(self, name: str, version: int, by: str, reason: str) -> MoveOrder:
+        """The order to move sagas of a definition. Raises Rejected, UnknownName, WrongState."""
+        given = _given(by, reason)
+        return MoveOrder(self._signalling, self._registry, await self._version(name, version), given)
 
     async def _version(self, name: str, version: int) -> Compiled:
         """The version to move to, 0 being the newest. Raises Rejected, UnknownName; WrongState when it is retired."""
@@ -87,6 +95,52 @@ class Moves:
                     "no sagas are moved to it"
                 )
         return compiled
+
+
+@dataclass(frozen=True, slots=True)
+class MoveOrder:
+    """Implements `Order`: go on under another version of the definition."""
+
+    signalling: Signalling
+    registry: Registry
+    to: Compiled
+    given: OrderedBy
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """Sagas that have not ended, and parked ones."""
+        ended = (SagaState.COMPLETED, SagaState.COMPENSATED)
+        return tuple(state.value for state in SagaState if state not in ended)
+
+    async def judge(self, saga: SagaRecord) -> Verdict:
+        """See `Order.judge`."""
+        if saga.version == self.to.definition.version:
+            return Verdict(Outcome.ALREADY_ORDERED, saga.state, f"it goes by version {saga.version} already")
+        if saga.state in (SagaState.COMPLETED, SagaState.COMPENSATED):
+            return Verdict(Outcome.ENDED, saga.state, f"it is {saga.state}")
+        present = await self.registry.get(saga.definition, saga.version)
+        folded = await self.signalling.folded(saga.id)
+        if found := obstacles(folded, destination(present, self.to, folded), datetime.now(UTC)):
+            return Verdict(Outcome.REFUSED, saga.state, told(found))
+        return Verdict(Outcome.ORDERED, saga.state)
+
+    async def give(self, saga: SagaRecord) -> Verdict:
+        """See `Order.give`. Given twice, the leader refuses the second one, and nothing else happens."""
+        verdict = await self.judge(saga)
+        if verdict.outcome is Outcome.ORDERED:
+            await self.signalling.tell(saga.id, _signal(self.to.definition, self.given), left_s=0.0)
+        return verdict
+
+
+def _given(by: str, reason: str) -> OrderedBy:
+    """Who orders a move, and why. Raises Rejected."""
+    if not reason.strip():
+        raise checks.rejected("reason", "is missing: it stands in the saga's history")
+    return order(by, reason, Verb.MOVE)
+
+
+def _signal(to: Definition, given: OrderedBy) -> Signal:
+    return Signal(0, Verb.MOVE, result={"definition": to.name, "to": to.version}, order=given)
 
 
 def definition_change(change: Change) -> pb.DefinitionChange:

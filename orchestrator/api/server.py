@@ -168,7 +168,7 @@ class ApiServer:
         certification = CertificationService(parts.certificates)
         certification_pb2_grpc.add_CertificationServiceServicer_to_server(certification, self._server)
         counting_pb2_grpc.add_CountingServiceServicer_to_server(CountingService(parts.reader), self._server)
-        bulk_pb2_grpc.add_BulkServiceServicer_to_server(BulkService(parts.reader, signalling), self._server)
+        bulk_pb2_grpc.add_BulkServiceServicer_to_server(BulkService(parts.reader, signalling, moves), self._server)
         events = EventService(parts.events, parts.streams, settings.cluster)
         events_pb2_grpc.add_EventServiceServicer_to_server(events, self._server)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(security.audits), self._server)

@@ -87,6 +87,7 @@ METHODS: Mapping[str, Rule] = MappingProxyType(
         "/baton.v1.CountingService/CountSagas": Rule(Role.READER, Scope.DEFINITION),
         "/baton.v1.BulkService/BulkCancel": Rule(Role.OPERATOR, audited=True),
         "/baton.v1.BulkService/BulkRetry": Rule(Role.OPERATOR, audited=True),
+        "/baton.v1.BulkService/BulkMove": Rule(Role.OPERATOR, audited=True),
         "/baton.v1.CertificationService/RecordCertificate": Rule(Role.OPERATOR, audited=True),
         "/baton.v1.CertificationService/ListCertificates": Rule(Role.READER, Scope.HARMLESS),
         "/baton.v1.ClusterService/GetCluster": Rule(Role.READER, Scope.HARMLESS),
