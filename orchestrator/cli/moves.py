@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from google.protobuf.json_format import MessageToDict
 
-from orchestrator.cli import output
+from orchestrator.cli import many, output, selection
 from orchestrator.cli.calls import Method
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
 from orchestrator.cli.definition_versions import change_line
 from orchestrator.cli.orders import By, Reason, Saga, who
+from orchestrator.pb.baton.v1 import bulk_pb2, versions_pb2_grpc
 from orchestrator.pb.baton.v1 import versions_pb2 as pb
-from orchestrator.pb.baton.v1 import versions_pb2_grpc
 
 _TIMEOUT_S = 30.0
 _PLAN = Method(versions_pb2_grpc.VersionServiceStub, "PlanMove", pb.PlanMoveResponse)
@@ -44,19 +44,41 @@ def plan_move(saga: Saga, to: _To = 0, endpoint: Endpoints = ENDPOINTS_DEFAULT, 
 
 
 def move(
-    saga: Saga,
     reason: Reason,
+    saga: Annotated[str, typer.Argument(metavar="SAGA", help="The saga's id; without it, --definition.")] = "",
     to: _To = 0,
     by: By = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, at a terminal.")] = False,
+    definition: Annotated[str, typer.Option("--definition", "-d", help="Every live or parked saga of it.")] = "",
+    state: selection.States = None,
+    label: selection.Labels = None,
+    where: selection.Where = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --definition: say what would be moved.")] = False,
+    max_: Annotated[int, typer.Option("--max", min=0, help="With --definition: at most so many; 0: 10,000.")] = 0,
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
     as_json: AsJson = False,
 ) -> None:
     """Let a saga go on under another version of its definition, in which all that has begun is equal.
 
     The plan is shown first. A parked saga stays parked: `baton saga retry` takes it up. The exit status is 1 when the
-    saga cannot be moved; then it goes on as it was.
+    saga cannot be moved; then it goes on as it was. With --definition every saga is judged by itself, and the exit
+    status is 6 when the order did not reach all of them.
     """
+    if bool(saga) == bool(definition) or (saga and (state or label or where or dry_run or max_)):
+        raise typer.BadParameter(
+            "give a saga, or --definition with --state, --label, --where, --dry-run, --max", param_hint="SAGA"
+        )
+    if definition:
+        chosen = selection.bulk_filter(state, definition, label, None, where, "", "", every=False)
+        asked = bulk_pb2.BulkMoveRequest(
+            filter=chosen, reason=reason, by=who(by), dry_run=dry_run, max=max_, to_version=to
+        )
+        many.give(endpoint, lambda client: client.bulk_order(asked), dry_run=dry_run, as_json=as_json)
+        return
+    _move_one(saga, to, reason, who(by), yes=yes, endpoint=endpoint, as_json=as_json)
+
+
+def _move_one(saga: str, to: int, reason: str, by: str, *, yes: bool, endpoint: list[str], as_json: bool) -> None:
     plan = _plan(saga, to, endpoint)
     if not as_json:
         _show(plan)
@@ -67,7 +89,7 @@ def move(
     if not (yes or as_json) and sys.stdin.isatty() and not typer.confirm("Move it?"):
         raise typer.Exit(1)
     # The version of the plan, whatever has been applied since.
-    request = pb.MoveSagaRequest(saga_id=saga, to_version=plan.to_version, reason=reason, by=who(by))
+    request = pb.MoveSagaRequest(saga_id=saga, to_version=plan.to_version, reason=reason, by=by)
     answer = call(endpoint, _TIMEOUT_S, lambda client: client.ask(_MOVE, request))
     if as_json:
         told = {"heeded": answer.heeded, "from_version": answer.from_version, "to_version": answer.to_version}
