@@ -188,11 +188,12 @@ class Admission:
             if signal is None:
                 log.warning("signal_of_a_later_release", saga=str(one.saga_id), signal=one.id)
                 continue
+            way = None
             if driven is not None and signal.id in found:
-                signal = await destinations.addressed(self._registry, signal, driven.saga, found)
+                way = await destinations.route(self._registry, driven.saga, found[signal.id])
                 driven = taken.get(one.saga_id) or self._term.driven(one.saga_id)
             if driven is not None and look.trusted(one.saga_id):
-                driven.tell(signal)
+                driven.tell(signal, way)
 
     async def _wake_sleepers(self) -> None:
         """Take up what is due; then find out when the next one is."""

@@ -20,13 +20,13 @@ from orchestrator.saga.moving import Destination
 from orchestrator.saga.secrets import scrubbed, secret_texts
 from orchestrator.saga.signals import Signal, Verb
 
-# By the number of its signal: the version that a move goes to, or why it cannot be had.
-Found = dict[int, Compiled | str]
+# The version that a saga goes by and the one that a move goes to; or why that one cannot be had.
+Route = tuple[Compiled, Compiled] | str
 
 
-async def look_up(registry: Registry, signals: Iterable[Signal]) -> Found:
-    """The versions that the moves among these signals go to. Raises LogUnavailable."""
-    found: Found = {}
+async def look_up(registry: Registry, signals: Iterable[Signal]) -> dict[int, Compiled | str]:
+    """By the numbers of the signals, what the moves among them go to, or why not. Raises LogUnavailable."""
+    found: dict[int, Compiled | str] = {}
     for signal in signals:
         if signal.verb is Verb.MOVE:
             try:
@@ -36,15 +36,20 @@ async def look_up(registry: Registry, signals: Iterable[Signal]) -> Found:
     return found
 
 
-async def addressed(registry: Registry, signal: Signal, saga: Saga, found: Found) -> Signal:
-    """The signal as the saga is told it: a move with where it goes to. Raises LogUnavailable."""
-    to = found.get(signal.id)
-    if to is None:
-        return signal
-    if isinstance(to, str):
-        return replace(signal, destination=Destination(None, to))
-    present = await registry.get(saga.definition.name, saga.definition.version)
-    return replace(signal, destination=destination(present, to, saga))
+async def route(registry: Registry, saga: Saga, to: Compiled | str) -> Route:
+    """From where the saga is to there. Raises LogUnavailable."""
+    return to if isinstance(to, str) else (await registry.get(saga.definition.name, saga.definition.version), to)
+
+
+def addressed(signal: Signal, way: Route | None, saga: Saga) -> Signal:
+    """The signal as the saga is told it: a move with where it goes to, any other one as it is."""
+    match way:
+        case None:
+            return signal
+        case str(why_not):
+            return replace(signal, destination=Destination(None, why_not))
+        case (present, to):
+            return replace(signal, destination=destination(present, to, saga))
 
 
 def destination(present: Compiled, to: Compiled, saga: Saga) -> Destination:

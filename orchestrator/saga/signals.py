@@ -73,7 +73,9 @@ class Signal:
     def version(self) -> tuple[str, int]:
         """The definition and the version that a move goes to."""
         named = self.result or {}
-        return str(named.get("definition", "")), int(named.get("to", 0))
+        name, version = named.get("definition"), named.get("to")
+        # Whatever else stands there is a version that nobody has.
+        return (name, version) if isinstance(name, str) and isinstance(version, int) else ("", 0)
 
 
 @dataclass(frozen=True, slots=True)
