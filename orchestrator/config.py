@@ -81,9 +81,15 @@ class Settings(BaseSettings):
         "",
         description="host:port of a second API port, for callers with a bearer token and no certificate; empty: none.",
     )
-    caller_calls_per_s: float = Field(20_000, ge=0, description="Calls a second of one caller; 0: without a limit.")
-    caller_calls: int = Field(10_000, ge=0, description="Calls of one caller under way at once; 0: without a limit.")
-    caller_streams: int = Field(1_000, ge=0, description="Streams of one caller open at once; 0: without a limit.")
+    caller_calls_per_s: float = Field(
+        20_000, ge=0, description="Calls a second of one caller, on each replica; 0: no limit."
+    )
+    caller_calls: int = Field(
+        10_000, ge=0, description="Calls of one caller under way at once, on each replica; 0: no limit."
+    )
+    caller_streams: int = Field(
+        1_000, ge=0, description="Streams of one caller open at once, on each replica; 0: no limit."
+    )
     participant_tls: bool | None = Field(
         None, description="Whether participants are called over TLS; default: if this replica has a certificate."
     )

@@ -92,6 +92,12 @@ class Kubernetes:
             raise LabelNotSet(f"Kubernetes answers {answer.status} to PATCH {path}: {_message(told)}")
 
 
+def page_beside(environ: Mapping[str, str]) -> str:
+    """Where the replica of this pod says whether it leads: over HTTPS, where its settings name a certificate."""
+    scheme = "https" if environ.get("BATON_TLS_CERT_FILE") else "http"
+    return f"{scheme}://127.0.0.1:7480/leaderz"
+
+
 def leads(url: str) -> bool:
     """Whether the replica says at this URL that it leads; no, if it says anything else or nothing."""
     parts = urlsplit(url)

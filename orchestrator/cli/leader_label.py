@@ -13,7 +13,7 @@ import typer
 
 from orchestrator.cli import output
 from orchestrator.cli.replica import BAD_CONFIGURATION
-from orchestrator.leader_label import ACCOUNT, Kubernetes, NotInKubernetes, PodLabel, keep, leads
+from orchestrator.leader_label import ACCOUNT, Kubernetes, NotInKubernetes, PodLabel, keep, leads, page_beside
 from orchestrator.telemetry import set_up_log
 
 _LABEL = re.compile(r"(?P<key>[A-Za-z0-9][A-Za-z0-9./_-]*)=(?P<value>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)")
@@ -24,8 +24,13 @@ def leader_label(
     namespace: Annotated[str, typer.Option(envvar="POD_NAMESPACE", help="This pod's namespace.")],
     label: Annotated[str, typer.Option(metavar="KEY=VALUE", help="The label of a leader.")] = "baton-role=leader",
     replica: Annotated[
-        str, typer.Option(metavar="URL", help="Where the replica says whether it leads.")
-    ] = "http://127.0.0.1:7480/leaderz",
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Where the replica says whether it leads; default: port 7480 of this machine, by HTTPS where "
+            "BATON_TLS_CERT_FILE is set, as the replica speaks then.",
+        ),
+    ] = "",
     interval_s: Annotated[
         float, typer.Option("--interval", min=0.05, max=60, metavar="SECONDS", help="Time between two looks.")
     ] = 0.5,
@@ -47,8 +52,9 @@ def leader_label(
     except NotInKubernetes as error:
         output.complain(str(error))
         raise typer.Exit(BAD_CONFIGURATION) from None
+    url = replica or page_beside(os.environ)
     set_up_log("json", "info")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    keep(PodLabel(namespace, pod, found["key"], found["value"]), kubernetes, lambda: leads(replica), stop, interval_s)
+    keep(PodLabel(namespace, pod, found["key"], found["value"]), kubernetes, lambda: leads(url), stop, interval_s)

@@ -21,14 +21,17 @@ _KNOWN = {
     *("apiVersion", "kind", "namespace", "resources", "components", "patches", "images"),
     *("configMapGenerator", "secretGenerator"),
 }
-_KNOWN_OF_GENERATOR = {"name", "behavior", "envs", "files", "literals"}
+_KNOWN_OF_GENERATOR = {"name", "behavior", "envs", "files", "literals", "options"}
 _CLUSTER_WIDE = {"Namespace"}
 # The lists that a strategic merge merges by a key of their elements; every other list is replaced.
 _MERGED_BY = {
     **dict.fromkeys(("containers", "initContainers", "volumes", "env"), "name"),
     "volumeMounts": "mountPath",
     "topologySpreadConstraints": "topologyKey",
+    "ports": "port",
 }
+# Those of a container are called otherwise than those of a Service.
+_MERGED_BY_OF_CONTAINER = {"ports": "containerPort"}
 
 
 def render(folder: Path, components: Iterable[str] = ()) -> list[Manifest]:
@@ -134,7 +137,10 @@ def _merged(old: Any, new: Any, field: str = "") -> Any:
         changed = {key: _merged(old.get(key), value, key) for key, value in new.items() if value is not None}
         return kept | changed
     if isinstance(old, list) and isinstance(new, list) and field in _MERGED_BY:
-        return list(_by_key([*old, *new], _MERGED_BY[field]))
+        key = _MERGED_BY[field]
+        if any(key not in element for element in old):
+            key = _MERGED_BY_OF_CONTAINER[field]
+        return list(_by_key([*old, *new], key))
     return copy.deepcopy(new)
 
 

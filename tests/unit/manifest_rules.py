@@ -9,7 +9,7 @@ from typing import Any
 
 from .kustomize import Manifest, containers_of, pod_of
 from .manifest_network import OTHER, allows, isolated
-from .manifest_sets import REPLICA, container_of, labels_of, of_kind, replica_of, title, workloads
+from .manifest_sets import REPLICA, container_of, labels_of, of_kind, replica_of, settings_of, title, workloads
 
 Rule = Callable[[list[Manifest]], Iterator[str]]
 
@@ -22,7 +22,7 @@ _UNPRIVILEGED = {
 _CLIENT, _PARTICIPANT = {"baton-client": "true"}, {"baton-participant": "true"}
 _STRANGER = {"app": "stranger"}
 _MIGRATION = {"app.kubernetes.io/name": "baton", "app.kubernetes.io/component": "migrate"}
-_SECRET = re.compile(r"DSN|PASSWORD|TOKEN|_USER$")
+_SECRET = re.compile(r"DSN|PASSWORD|TOKEN(?!_LISTEN$)|_USER$")
 # After preStop comes the end of a term (6 s at most) and of calls under way.
 _END_S = 20
 
@@ -102,9 +102,11 @@ def replicas_are_probed(manifests: list[Manifest]) -> Iterator[str]:
     """Life is the heartbeat alone; readiness is for followers as well; a start may take its time."""
     probes = {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
     container = container_of(replica_of(manifests), "replica")
+    # The port speaks one of both, and hangs up on whoever speaks the other.
+    scheme = {"scheme": "HTTPS"} if "BATON_TLS_CERT_FILE" in settings_of(manifests) else {}
     for probe, path in probes.items():
-        if container.get(probe, {}).get("httpGet") != {"path": path, "port": "http"}:
-            yield f"{probe} does not ask {path}"
+        if container.get(probe, {}).get("httpGet") != {"path": path, "port": "http", **scheme}:
+            yield f"{probe} does not ask {path}, or not as the port speaks"
     liveness = container.get("livenessProbe", {})
     if liveness.get("failureThreshold", 1) * liveness.get("periodSeconds", 0) < 10:
         yield "livenessProbe restarts a replica for a short pause"
@@ -166,6 +168,7 @@ def nothing_connects_by_default(manifests: list[Manifest]) -> Iterator[str]:
 def what_is_needed_connects(manifests: list[Manifest]) -> Iterator[str]:
     """The connections without which Baton does not work, and those that would be a hole."""
     other = {"namespace": OTHER}
+    tls = "BATON_TLS_CERT_FILE" in settings_of(manifests)
     for wanted, what, allowed in (
         (True, "a client reaches the API", allows(manifests, REPLICA, "Ingress", 7400, _CLIENT, **other)),
         (True, "a replica is reached by another one", allows(manifests, REPLICA, "Ingress", 7490, REPLICA)),
@@ -176,6 +179,8 @@ def what_is_needed_connects(manifests: list[Manifest]) -> Iterator[str]:
         (True, "a replica reaches Postgres", allows(manifests, REPLICA, "Egress", 5432, None)),
         (True, "the migration reaches Postgres", allows(manifests, _MIGRATION, "Egress", 5432, None)),
         (False, "a stranger reaches the API", allows(manifests, REPLICA, "Ingress", 7400, _STRANGER)),
+        (tls, "a client with a token reaches the API", allows(manifests, REPLICA, "Ingress", 7401, _CLIENT, **other)),
+        (False, "a stranger reaches the API's port for tokens", allows(manifests, REPLICA, "Ingress", 7401, _STRANGER)),
         (False, "a client reaches the peer port", allows(manifests, REPLICA, "Ingress", 7490, _CLIENT)),
         (False, "another namespace's replica comes in", allows(manifests, REPLICA, "Ingress", 7490, REPLICA, **other)),
         (False, "a stranger reads the metrics", allows(manifests, REPLICA, "Ingress", 7480, _STRANGER)),

@@ -1,4 +1,4 @@
-"""What a user would apply: each overlay, and production with everything that it can be given."""
+"""What a user would apply: each overlay, and each with everything that it can be given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 DEFINITIONS = ROOT / "deploy" / "definitions"
 OVERLAYS = KUBERNETES / "overlays"
-COMPONENTS = ("../../components/monitoring", "../../components/leader-label")
+COMPONENTS = ("../../components/monitoring-tls", "../../components/leader-label")
 
 REPLICA = {"app.kubernetes.io/name": "baton", "app.kubernetes.io/component": "replica"}
 
@@ -26,10 +26,14 @@ def manifest_set(name: str) -> list[Manifest]:
 def _rendered(name: str) -> list[Manifest]:
     if name == "complete":
         return render(OVERLAYS / "production", COMPONENTS)
+    if name == "dev-complete":
+        return render(OVERLAYS / "dev", [component.replace("monitoring-tls", "monitoring") for component in COMPONENTS])
     return render(KUBERNETES / name)
 
 
-SETS = ("base", "overlays/dev", "overlays/production", "complete")
+SETS = ("base", "overlays/dev", "dev-complete", "overlays/production", "complete")
+# What is for networks that others are in as well.
+PRODUCTION = ("overlays/production", "complete")
 
 
 def title(manifest: Manifest) -> str:
@@ -66,3 +70,10 @@ def container_of(workload: Manifest, name: str) -> Manifest:
     """One container of a workload."""
     (container,) = (container for container in containers_of(workload) if container["name"] == name)
     return container
+
+
+def settings_of(manifests: list[Manifest]) -> dict[str, str]:
+    """The variables of the replicas: those of the ConfigMap, and those that the manifest gives itself."""
+    (config,) = (c for c in of_kind(manifests, "ConfigMap") if c["metadata"]["name"] == "baton-settings")
+    given = {v["name"]: v["value"] for v in container_of(replica_of(manifests), "replica")["env"] if "value" in v}
+    return {**config["data"], **given}

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from orchestrator import leader_label
 from orchestrator.__main__ import app
 from orchestrator.dashboard.http import HttpEndpoint
-from orchestrator.leader_label import Kubernetes, LabelNotSet, NotInKubernetes, PodLabel, keep, leads
+from orchestrator.leader_label import Kubernetes, LabelNotSet, NotInKubernetes, PodLabel, keep, leads, page_beside
 from orchestrator.telemetry import Metrics
 
 _WITHIN_S = 60.0
@@ -271,6 +271,11 @@ def test_the_replica_is_asked_in_the_clear_or_over_tls(
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_the_replica_beside_speaks_https_where_its_settings_name_a_certificate() -> None:
+    assert page_beside({}) == "http://127.0.0.1:7480/leaderz"
+    assert page_beside({"BATON_TLS_CERT_FILE": "/etc/baton/tls/tls.crt"}) == "https://127.0.0.1:7480/leaderz"
 
 
 def test_outside_of_kubernetes_it_says_what_is_missing(tmp_path: Path) -> None:
