@@ -21,6 +21,7 @@ from participants.server import MIGRATIONS, Service
 from participants.settings import ParticipantSettings
 from participants.sql import load_queries
 from participants.subscription import Subscription
+from participants.tls import certificates_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -87,7 +88,7 @@ async def listen(database: Database, settings: ParticipantSettings) -> None:
     types = [_ENDS + what for what in ("completed", "compensated", "failed")]
     wanted = events_pb2.StreamEventsRequest(consumer="notifications", types=types)
     async with asyncio.TaskGroup() as group:
-        group.create_task(Subscription(settings.baton_addresses, wanted, handle).run())
+        group.create_task(Subscription(settings.baton_addresses, wanted, handle, certificates_of(settings)).run())
         group.create_task(inbox.forget_old())
 
 

@@ -17,6 +17,7 @@ import structlog
 
 from participants.pb.baton.v1 import events_pb2 as pb
 from participants.pb.baton.v1 import events_pb2_grpc
+from participants.tls import Certificates
 
 # A replica says at least every five seconds how far a stream has come; one that is silent for longer is frozen.
 SILENCE_MAX_S = 12.0
@@ -36,15 +37,23 @@ log = structlog.get_logger()
 class Subscription:
     """Streams the events that `wanted` asks for to `handle`; `wanted.consumer` is the name the position is kept under.
 
-    `replicas` are addresses of Baton's API, host:port.
+    `replicas` are addresses of Baton's API, host:port. With `certificates` (see `certificates_of`) it speaks TLS, and
+    shows the participant's own, whose name the replicas' file of callers gives the role `reader`.
     """
 
-    def __init__(self, replicas: Sequence[str], wanted: pb.StreamEventsRequest, handle: Handle) -> None:
+    def __init__(
+        self,
+        replicas: Sequence[str],
+        wanted: pb.StreamEventsRequest,
+        handle: Handle,
+        certificates: Certificates | None = None,
+    ) -> None:
         if not replicas or not wanted.consumer:
             raise ValueError("a subscription needs a replica to ask, and a name to keep its position under")
         self._replicas = tuple(replicas)
         self._wanted = wanted
         self._handle = handle
+        self._certificates = certificates
 
     async def run(self) -> NoReturn:
         """Handle events until cancelled."""
@@ -64,7 +73,8 @@ class Subscription:
 
     async def _follow(self, replica: str) -> None:
         """Stream from one replica, as long as it answers. Raises AioRpcError and TimeoutError."""
-        async with grpc.aio.insecure_channel(replica, options=_OPTIONS) as channel:
+        # One channel for each stream: the next one has the certificates of its moment.
+        async with self._channel(replica) as channel:
             stub: Any = events_pb2_grpc.EventServiceStub(channel)
             stream = stub.StreamEvents(self._wanted)
             kept_at_s, cursor, kept = time.monotonic(), "", ""
@@ -84,6 +94,11 @@ class Subscription:
                 stream.cancel()
                 if cursor != kept:
                     await self._keep(stub, cursor)
+
+    def _channel(self, replica: str) -> grpc.aio.Channel:
+        if self._certificates is None:
+            return grpc.aio.insecure_channel(replica, options=_OPTIONS)
+        return grpc.aio.secure_channel(replica, self._certificates.for_calls(), options=_OPTIONS)
 
     async def _keep(self, stub: Any, cursor: str) -> None:
         request = pb.CommitPositionRequest(consumer=self._wanted.consumer, cursor=cursor)

@@ -22,6 +22,7 @@ from orchestrator.driving.reflection import describe
 from orchestrator.driving.scalars import WrongType
 from orchestrator.errors import Rejected
 from orchestrator.saga.model import Json
+from orchestrator.security.dialer import PLAIN, Dialer
 
 _OPEN_S = 5.0
 
@@ -31,7 +32,8 @@ class Plan:
     """What to certify, and with what. Methods are `/pkg.Service/Name`; times in seconds.
 
     `timeout_s` bounds one call, `patience_s` the repetitions of a call that said nothing yet, `crash_s` the crash
-    command and then the participant's return. `effect` is False for a pair that is declared to do nothing.
+    command and then the participant's return. `effect` is False for a pair that is declared to do nothing. `dialer` is
+    how the participant is reached: over TLS, by a certificate that it lets call, or in the clear.
     """
 
     address: str
@@ -48,6 +50,7 @@ class Plan:
     timeout_s: float = 5.0
     patience_s: float = 15.0
     crash_s: float = 60.0
+    dialer: Dialer = PLAIN
 
 
 async def certify(plan: Plan) -> Report:
@@ -60,12 +63,13 @@ async def certify(plan: Plan) -> Report:
     findings: list[Finding] = []
     async with AsyncExitStack() as stack:
         channel = await stack.enter_async_context(
-            grpc.aio.insecure_channel(plan.address, options=[("grpc.enable_http_proxy", 0)])
+            plan.dialer.channel(plan.address, options=[("grpc.enable_http_proxy", 0)])
         )
         faults, gauge = await _faults(plan, channel), _gauge(plan, channel, descriptors)
         for form in await _forms(channel):
             shard = random.choice(SHARDS)
-            subject = Subject(plan.address, pair, form, shard, plan.timeout_s, timedelta(seconds=plan.patience_s))
+            patience = timedelta(seconds=plan.patience_s)
+            subject = Subject(plan.address, pair, form, shard, plan.timeout_s, patience, plan.dialer)
             stack.push_async_callback(subject.close)
             findings += await _run(plan, Bench(subject, gauge, plan.effect), faults)
     digest = contract_hash(descriptors, plan.action, plan.compensation)
@@ -88,7 +92,7 @@ async def _run(plan: Plan, bench: Bench, faults: crashes.Faults | None) -> list[
 async def _describe(plan: Plan) -> Descriptors:
     paths = [path for path in (plan.action, plan.compensation, plan.status, plan.observe) if path]
     services = sorted({path[1:].rpartition("/")[0] for path in paths})
-    return Descriptors((await describe(plan.address, services, plan.timeout_s)).SerializeToString())
+    return Descriptors((await describe(plan.address, services, plan.timeout_s, plan.dialer)).SerializeToString())
 
 
 def _pair(plan: Plan, descriptors: Descriptors) -> Pair:
@@ -144,7 +148,7 @@ def _gauge(plan: Plan, channel: grpc.aio.Channel, descriptors: Descriptors) -> G
 
 async def _faults(plan: Plan, channel: grpc.aio.Channel) -> crashes.Faults | None:
     try:
-        described = await describe(plan.address, [crashes.FAULT_SERVICE], plan.timeout_s)
+        described = await describe(plan.address, [crashes.FAULT_SERVICE], plan.timeout_s, plan.dialer)
     except Rejected:
         # It has no such service, as on any system that matters.
         return None

@@ -28,6 +28,7 @@ from orchestrator.saga.definition import Method
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.mapping import Mapping
 from orchestrator.saga.model import Epoch, Json, Kind, SagaId
+from orchestrator.security.dialer import PLAIN, Dialer
 from orchestrator.telemetry import Metrics
 
 UNARY, STREAM = "unary", "stream"
@@ -66,7 +67,16 @@ class Case:
 class Subject:
     """Calls the pair at `address`, by unary calls or over the stream. Close it at the end."""
 
-    def __init__(self, address: str, pair: Pair, form: str, shard: int, timeout_s: float, patience: timedelta) -> None:
+    def __init__(
+        self,
+        address: str,
+        pair: Pair,
+        form: str,
+        shard: int,
+        timeout_s: float,
+        patience: timedelta,
+        dialer: Dialer = PLAIN,
+    ) -> None:
         self.form = form
         self.pair = pair
         self.epoch = 1
@@ -75,7 +85,9 @@ class Subject:
         self._timeout_s = timeout_s
         self._patience_s = patience.total_seconds()
         settings = CallSettings(**_SETTINGS, multiplexed=form == STREAM)
-        self._participants = GrpcParticipants(lambda _name, _version, path: pair.codecs[path], settings, _metrics())
+        self._participants = GrpcParticipants(
+            lambda _name, _version, path: pair.codecs[path], settings, _metrics(), dialer
+        )
 
     def case(self, step: str = "certify") -> Case:
         """A fresh saga."""

@@ -31,6 +31,8 @@ class ClientAccess:
 
     dialer: Dialer = PLAIN
     token: Callable[[], str] | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
     @classmethod
     def of(
@@ -53,8 +55,16 @@ class ClientAccess:
         elif tls:
             dialer = Dialer(Reloaded((), lambda _: Identity()))
         if token_file is not None:
-            return cls(dialer, Reloaded([token_file], lambda contents: contents[0].decode().strip()).current)
-        return cls(dialer, (lambda: token) if token else None)
+            read = Reloaded([token_file], lambda contents: contents[0].decode().strip()).current
+            return cls(dialer, read, cert_file, key_file)
+        return cls(dialer, (lambda: token) if token else None, cert_file, key_file)
+
+    def to_participants(self, ca_file: Path | None) -> Dialer:
+        """The way to participants: by the same certificate, to servers of the same authority or of their own.
+
+        Raises BadFile.
+        """
+        return self.dialer if ca_file is None else Dialer(identity_from(ca_file, self.cert_file, self.key_file))
 
     def channel(self, address: str, options: Options) -> grpc.aio.Channel:
         """A channel to a replica's API. Raises WouldTell."""

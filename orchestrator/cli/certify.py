@@ -20,6 +20,7 @@ from orchestrator.certify.certify import Plan, certify
 from orchestrator.certify.findings import ABOUT, CannotCertify, Report, Verdict
 from orchestrator.certify.template import Template, parse
 from orchestrator.cli import output
+from orchestrator.cli.access import chosen
 from orchestrator.cli.command import (
     ENDPOINTS_DEFAULT,
     REFUSED,
@@ -29,6 +30,8 @@ from orchestrator.cli.command import (
     call,
 )
 from orchestrator.errors import BatonError, Retryable
+from orchestrator.security.dialer import PLAIN, Dialer
+from orchestrator.security.files import BadFile
 
 _TIMEOUT_S = 30.0
 
@@ -82,13 +85,23 @@ def certify_command(
     certificate: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the certificate to a file, as JSON.")
     ] = None,
+    participant_ca_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Authority of the participant's certificate, where it is not --ca-file's."),
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="The participant is called in the clear, whatever the API is.")
+    ] = False,
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
     as_json: AsJson = False,
 ) -> None:
     """Find out whether a participant's method pair is safe: duplicates, late calls, races, old leaders, crashes.
 
-    It makes real calls under sagas of its own: run it where orders may be made, and see that the request succeeds.
+    It makes real calls under sagas of its own: run it where orders may be made, and see that the request succeeds. With
+    `baton --ca-file FILE --cert-file FILE --key-file FILE certify` they go over TLS, by a certificate that may call it.
     """
+    if plain and participant_ca_file is not None:
+        raise typer.BadParameter("an authority is for TLS", param_hint="--plain, --participant-ca-file")
     plan = Plan(
         address=address,
         action=_path(action, "--action"),
@@ -105,6 +118,7 @@ def certify_command(
         effect=not no_effect,
         timeout_s=timeout,
         patience_s=patience,
+        dialer=PLAIN if plain else _dialer(participant_ca_file),
     )
     report = _certify(plan)
     issued = certificate_of(report, datetime.now(UTC))
@@ -142,6 +156,14 @@ def certificates_command(
         for c in listed
     )
     output.table(("PARTICIPANT", "ACTION", "COMPENSATION", "VERDICT", "AT", "CONTRACT"), rows)
+
+
+def _dialer(ca_file: Path | None) -> Dialer:
+    try:
+        return chosen().to_participants(ca_file)
+    except BadFile as error:
+        output.complain(str(error))
+        raise typer.Exit(REFUSED) from None
 
 
 def _certify(plan: Plan) -> Report:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.cli.client import Client
+    from orchestrator.security.dialer import Dialer
 
 T = TypeVar("T")
 
@@ -42,6 +43,9 @@ def demo(
     stock: Annotated[
         int | None, typer.Option("--stock", min=0, help="Pieces of each article; default: too few of some.")
     ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="With certificates made for it, on every link but that to Postgres.")
+    ] = False,
 ) -> None:
     """Run real orders through a cluster whose leader is killed and then frozen, and audit what came of it.
 
@@ -51,7 +55,8 @@ def demo(
 
     from orchestrator.demo.demo import DemoOptions, run_demo
 
-    good = run_guarded(lambda: run_demo(DemoOptions(orders, data, rate, stock), connect, Console()))
+    options = DemoOptions(orders, data, rate, stock, secure=tls)
+    good = run_guarded(lambda: run_demo(options, connect_by, Console()))
     raise typer.Exit(0 if good else 1)
 
 
@@ -70,11 +75,20 @@ def dev(
 
 
 def connect(endpoints: Sequence[str], on_retry: Callable[[str, str], None]) -> Client:
-    """A client that goes around the replicas."""
+    """A client that goes around the replicas of somebody's cluster, as the options and the environment say."""
     from orchestrator.cli.access import chosen
     from orchestrator.cli.client import Client
 
     return Client(endpoints, spread=True, on_retry=on_retry, access=chosen())
+
+
+def connect_by(dialer: Dialer) -> Callable[[Sequence[str], Callable[[str, str], None]], Client]:
+    """The same for a cluster of our own, which the options and the environment know nothing about."""
+    from orchestrator.cli.access import ClientAccess
+    from orchestrator.cli.client import Client
+
+    access = ClientAccess(dialer)
+    return lambda endpoints, on_retry: Client(endpoints, spread=True, on_retry=on_retry, access=access)
 
 
 def run_guarded(main: Callable[[], Coroutine[Any, Any, T]]) -> T:

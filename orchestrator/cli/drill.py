@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.command import REFUSED, addresses
-from orchestrator.cli.demo import connect, run_guarded
+from orchestrator.cli.demo import connect, connect_by, run_guarded
 from orchestrator.cli.output import complain
 
 if TYPE_CHECKING:
@@ -139,12 +139,15 @@ def _of_catalogue(
     from orchestrator.drill.stages import StageOptions
     from orchestrator.embedded.cluster import data_dir_for
     from orchestrator.errors import BatonError
+    from orchestrator.security.dialer import PLAIN
 
     if not names and not everything:
         raise typer.BadParameter("name a fault, or say --all; --list names them all")
     try:
         faults = FAULTS if everything else named(names)
-        stage = StageOptions(data or data_dir_for("drill"), connect, live.screen.tell, rate, seed, previous, live)
+        stage = StageOptions(
+            data or data_dir_for("drill"), connect_by(PLAIN), live.screen.tell, rate, seed, previous, live
+        )
     except BatonError as error:
         complain(str(error))
         raise typer.Exit(REFUSED) from None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.demo import connect, run_guarded
+from orchestrator.cli.demo import connect_by, run_guarded
 
 
 def register(app: typer.Typer) -> None:
@@ -42,10 +42,12 @@ def soak(
     from orchestrator.drill.stages import StageOptions
     from orchestrator.embedded.cluster import data_dir_for
     from orchestrator.errors import BatonError
+    from orchestrator.security.dialer import PLAIN
 
     screen = Screen(Console(), dated=False)
     try:
-        stage = StageOptions(data or data_dir_for("soak"), connect, screen.tell, rate, seed, live=LivePicture(screen))
+        folder = data or data_dir_for("soak")
+        stage = StageOptions(folder, connect_by(PLAIN), screen.tell, rate, seed, live=LivePicture(screen))
     except BatonError as error:
         complain(str(error))
         raise typer.Exit(REFUSED) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -23,6 +24,7 @@ from orchestrator.demo.shop import declined_customers, initial_stock
 from orchestrator.embedded.cluster import Cluster, data_dir_for
 from orchestrator.embedded.processes import ProcessFailed
 from orchestrator.errors import BatonError
+from orchestrator.security.dialer import Dialer
 from orchestrator.starter import Connect, SagaStarter
 
 # Orders a second, unless the file is long: it is fed within a time that a person waits.
@@ -34,16 +36,22 @@ _END_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the user chose; None is the demo's own choice. `rate` is orders a second, `stock` pieces of each article."""
+    """What the user chose; None is the demo's own choice. `rate` is orders a second, `stock` pieces of each article.
+
+    With `secure` every link but that to Postgres is TLS, and callers are asked who they are.
+    """
 
     orders: Path | None = None
     data: Path | None = None
     rate: float | None = None
     stock: int | None = None
+    secure: bool = False
 
 
-async def run_demo(options: DemoOptions, connect: Connect, console: Console) -> bool:
+async def run_demo(options: DemoOptions, connect_by: Callable[[Dialer], Connect], console: Console) -> bool:
     """Run the demo; whether every invariant holds and every start succeeded.
+
+    `connect_by` makes clients that reach the demo's own cluster as its dialer does.
 
     Raises OrdersUnreadable, ProcessFailed and LogUnavailable, each with what is to be done. Leaves no process behind.
     """
@@ -56,7 +64,8 @@ async def run_demo(options: DemoOptions, connect: Connect, console: Console) -> 
     screen = DemoScreen(console)
     began_at = now()
     settings = {"PARTICIPANT_INITIAL_STOCK": str(stock), "PARTICIPANT_DECLINED_CUSTOMERS": ",".join(declined)}
-    async with Cluster(data_dir, participant_settings=settings) as cluster:
+    async with Cluster(data_dir, participant_settings=settings, secure=options.secure) as cluster:
+        connect = connect_by(cluster.dialer)
         leader = await cluster.wait_leader()
         screen.tell(
             f"three etcd members, Postgres, {len(cluster.participants)} participants and {len(cluster.replicas)} "

@@ -182,7 +182,7 @@ class Cluster:
             for name in self._services
         }
         for participant in self.participants.values():
-            participant.dialer = self._dialer
+            participant.dialer = self.dialer
             participant.start()
         # Before any replica: it asks them for their descriptors when it loads the definitions.
         for participant in self.participants.values():
@@ -203,12 +203,13 @@ class Cluster:
         dsn = routed_dsn(self.baton_dsn, lambda address: route(name, "postgres", address))
         etcd = [route(name, member.name, member.endpoint) for member in self.etcd.members]
         replica = Replica(name, ports, dsn, etcd, env, self.log_dir)
-        replica.dialer = self._dialer
+        replica.dialer = self.dialer
         replica.argv = tuple(self._routes.place(name, replica.argv, (api, http, peer)))
         return replica
 
     @property
-    def _dialer(self) -> Dialer:
+    def dialer(self) -> Dialer:
+        """How its servers are reached: in the clear, or over TLS as its operator."""
         return PLAIN if self.tls is None else self.tls.dialer
 
     def _servers(self) -> list[Server]:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.embedded.authority import Authority
+
 _DEMO_MAX_S = 120.0
 _READY_MAX_S = 60.0
 _END_MAX_S = 20.0
@@ -64,9 +66,9 @@ def wait_until(true: Callable[[], bool], timeout_s: float, complain: Callable[[]
 def run(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     commands: list[Command] = []
 
-    def start(*arguments: str) -> Command:
+    def start(*arguments: str, **more: str) -> Command:
         mark, data, log = uuid.uuid4().hex, tmp_path / "data", tmp_path / "output.txt"
-        environment = {**os.environ, _MARK: mark, "COLUMNS": "160"}
+        environment = {**os.environ, _MARK: mark, "COLUMNS": "160", **more}
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "orchestrator", *arguments, "--data", str(data)],
@@ -93,8 +95,13 @@ def assert_ended(command: Command, status: int) -> None:
     wait_until(lambda: not command.left_behind(), _END_MAX_S, command.left_behind)
 
 
-def test_the_demo_holds_every_invariant_through_a_killed_and_a_frozen_leader(run: Callable[..., Command]) -> None:
-    command = run("demo")
+@pytest.mark.parametrize("options", [[], ["--tls"]], ids=["plain", "tls"])
+def test_the_demo_holds_every_invariant_through_a_killed_and_a_frozen_leader(
+    run: Callable[..., Command], tmp_path: Path, options: list[str]
+) -> None:
+    # What a terminal says about somebody's cluster is not about the demo's own.
+    elsewhere = Authority(tmp_path / "elsewhere").ca_file
+    command = run("demo", *options, BATON_CA_FILE=str(elsewhere), BATON_TOKEN="nobodys-token-that-is-long-enough")
     wait_until(lambda: command.process.poll() is not None, _DEMO_MAX_S, command.output)
     output = command.output()
     assert_ended(command, 0)
@@ -107,6 +114,7 @@ def test_the_demo_holds_every_invariant_through_a_killed_and_a_frozen_leader(run
     assert "0 failed" in output
     assert f"data: {command.data}" in output
     assert list((command.data / "logs").glob("replica-*.log"))
+    assert (command.data / "tls").exists() == bool(options)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])

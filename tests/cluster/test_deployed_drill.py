@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from orchestrator.cli.demo import connect
+from orchestrator.cli.demo import connect, connect_by
 from orchestrator.drill.deployed import DeployedOptions, disturbing, killing, run_command
 from orchestrator.drill.operator_command import OperatorCommand
 from orchestrator.embedded.cluster import Cluster
@@ -95,15 +95,23 @@ async def test_a_command_that_fails_is_quoted_and_what_was_done_is_healed(cluste
     assert healed.read_text().strip() == leader.replica.replica_id
 
 
-async def test_the_command_line_drills_a_deployed_cluster(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("secure", [False, True])
+async def test_the_command_line_drills_a_deployed_cluster(tmp_path: Path, secure: bool) -> None:
     report = tmp_path / "drill.json"
-    argv = ["drill", "--endpoint", ",".join(cluster.api_endpoints), "--kill-command", "kill -9 {pid}"]
-    argv += ["--repetitions", "1", "--rate", "20", "--json", str(report), "--html", str(tmp_path / "drill.html")]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "orchestrator", *argv, env=dict(os.environ), stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(WITHIN_S):
-        printed, _ = await process.communicate()
+    async with Cluster(tmp_path / "cluster", unsafe_no_fsync=True, restart_replicas=True, secure=secure) as cluster:
+        async with connect_by(cluster.dialer)(cluster.api_endpoints, lambda *_: None) as client:
+            await applied(client)
+        argv = ["drill", "--endpoint", ",".join(cluster.api_endpoints), "--kill-command", "kill -9 {pid}"]
+        argv += ["--repetitions", "1", "--rate", "20", "--json", str(report), "--html", str(tmp_path / "drill.html")]
+        if cluster.tls is not None:
+            own = cluster.tls.operator
+            files = ("--cert-file", str(own.cert_file), "--key-file", str(own.key_file))
+            argv = ["--ca-file", str(cluster.tls.authority.ca_file), *files, *argv]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "orchestrator", *argv, env=dict(os.environ), stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(WITHIN_S):
+            printed, _ = await process.communicate()
     assert process.returncode == 0, printed.decode()
     assert "were not checked: that needs --dsn-log" in printed.decode()
     (fault,) = json.loads(report.read_text())["faults"]
