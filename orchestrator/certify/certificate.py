@@ -90,21 +90,32 @@ def certificate_of(report: Report, at: datetime) -> Certificate:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Why a method pair does not count as certified, and what to do about it."""
+
+    why: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.advice}"
+
+
 def missing_certificate(
     certificates: Iterable[Certificate], participant: str, action: str, compensation: str, contract_hash: str
-) -> str | None:
+) -> Lack | None:
     """Why this method pair does not count as certified; None when its newest certificate says that it is safe."""
     pair = [c for c in certificates if (c.participant, c.action, c.compensation) == (participant, action, compensation)]
     command = f"baton certify {participant} --action {action} --compensation {compensation} --record"
     if not pair:
-        return f"{action} at {participant} has never been certified; run: {command}"
+        return Lack(f"{action} at {participant} has never been certified", f"run: {command}")
     newest = max(pair, key=lambda certificate: certificate.at)
     if newest.contract_hash != contract_hash:
-        return f"the messages of {action} at {participant} have changed since it was certified; run: {command}"
+        return Lack(f"the messages of {action} at {participant} have changed since it was certified", f"run: {command}")
     if not newest.safe:
         failed = ", ".join(name for name, verdict in newest.checks if verdict == "failed")
         why = failed or "nothing was checked"
-        return f"{action} at {participant} was found unsafe ({why}); mend it, and run: {command}"
+        return Lack(f"{action} at {participant} was found unsafe ({why})", f"mend it, and run: {command}")
     return None
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from orchestrator.certify.certificate import Certificate, missing_certificate
+from orchestrator.certify.certificate import Certificate, Lack, missing_certificate
 from orchestrator.certify.contract import contract_hash
 from orchestrator.driving.codec import Descriptors
 from orchestrator.errors import FieldViolation
@@ -18,15 +18,22 @@ def uncertified(
 
     A step without a compensation is no pair, and is not asked for one. The methods must be in the descriptors.
     """
+    return [
+        FieldViolation(f"steps[{index}].action", f"`certified: required`, and {lack}")
+        for index, lack in lacks(definition, descriptor_set, certificates)
+    ]
+
+
+def lacks(
+    definition: Definition, descriptor_set: bytes, certificates: Iterable[Certificate]
+) -> Iterator[tuple[int, Lack]]:
+    """The same by the numbers of the steps."""
     descriptors = Descriptors(descriptor_set)
     known = list(certificates)
-    violations = []
     for index, step in enumerate(definition.steps):
         if step.action is None or step.compensation is None:
             continue
         pair = (step.action.path.lstrip("/"), step.compensation.method.path.lstrip("/"))
-        digest = contract_hash(descriptors, *pair)
-        why = missing_certificate(known, step.service, *pair, digest)
-        if why is not None:
-            violations.append(FieldViolation(f"steps[{index}].action", f"`certified: required`, and {why}"))
-    return violations
+        lack = missing_certificate(known, step.service, *pair, contract_hash(descriptors, *pair))
+        if lack is not None:
+            yield index, lack

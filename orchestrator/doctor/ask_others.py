@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from functools import partial
 
+from orchestrator.certify.certificate import Certificate
+from orchestrator.certify.demand import lacks
 from orchestrator.doctor.ask_etcd import EtcdLook
 from orchestrator.doctor.finding import Area, Finding, failed, ok, warning
 from orchestrator.driving.reflection import describe
 from orchestrator.driving.registry import Registry
 from orchestrator.errors import LogUnavailable, Overloaded, Rejected, Retryable
 from orchestrator.leadership.port import Member
+from orchestrator.saga.parse import parse
+from orchestrator.sagalog.certificates import PostgresCertificates
 from orchestrator.sagalog.definitions import PostgresDefinitions
 from orchestrator.sagalog.port import StoredDefinition
+from orchestrator.security.dialer import Dialer
 
 R, P = Area.REPLICAS, Area.PARTICIPANTS
 
@@ -84,49 +89,57 @@ async def _connect(address: str, timeout_s: float) -> str:
     return ""
 
 
-class _Rehearsal:
-    """Takes definitions, and stores none."""
-
-    async def get_definition(self, name: str, version: int) -> StoredDefinition | None:
-        """There is none."""
-        return None
-
-    async def insert_definition(
-        self, name: str, content_hash: str, yaml: str, descriptor_set: bytes
-    ) -> tuple[StoredDefinition, bool]:
-        """As if it were stored."""
-        return StoredDefinition(name, 1, content_hash, yaml, descriptor_set, datetime.now(UTC)), False
-
-
-async def ask_participants(definitions: PostgresDefinitions) -> list[Finding]:
-    """Whether each newest definition could be applied again now: its participants answer, and have its methods."""
+async def ask_participants(
+    definitions: PostgresDefinitions, certificates: PostgresCertificates, dialer: Dialer
+) -> list[Finding]:
+    """Whether each newest definition could be applied again now: its participants answer, have its methods, and are
+    certified where it demands that."""
     try:
         listed = await definitions.list_definitions()
+        known = await certificates.certificates()
     except (LogUnavailable, Overloaded):
         return []
     names = sorted({definition.name for definition in listed})
     if not names:
         return [warning(P, "no definition is applied", "apply one: `baton definition apply FILE`")]
+    registry = Registry(definitions, partial(describe, dialer=dialer))
     async with asyncio.TaskGroup() as group:
-        looks = [group.create_task(_look_at(definitions, name)) for name in names]
-    return [look.result() for look in looks]
+        looks = [group.create_task(_look_at(definitions, registry, name, known)) for name in names]
+    return [finding for look in looks for finding in look.result()]
 
 
-async def _look_at(definitions: PostgresDefinitions, name: str) -> Finding:
+async def _look_at(
+    definitions: PostgresDefinitions, registry: Registry, name: str, known: Sequence[Certificate]
+) -> list[Finding]:
+    stored = await definitions.get_definition(name, 0)
+    if stored is None:
+        return [warning(P, f"{name}: it has just gone", "ask again")]
+    # What a participant has now counts, if it says so; else what it had when the definition was applied.
+    descriptors = stored.descriptor_set
     try:
-        stored = await definitions.get_definition(name, 0)
-        if stored is None:
-            return warning(P, f"{name}: it has just gone", "ask again")
-        await Registry(_Rehearsal(), describe).apply(stored.yaml)
+        _, descriptors = await registry.check(stored.yaml)
+        found = ok(P, f"{name}: version {stored.version} fits its participants")
     except Rejected as error:
         if "no server reflection" in str(error):
-            text = f"{name}: {error}"
-            return warning(
-                P, text, "sagas run by the descriptors that were stored; nobody checks them against the service"
-            )
-        advice = "deploy the participant that the definition was made for, or apply a definition for this one"
-        return failed(P, f"{name}: its participants do not fit it: {error}", advice)
+            advice = "sagas run by the descriptors that were stored; nobody checks them against the service"
+            found = warning(P, f"{name}: {error}", advice)
+        else:
+            advice = "deploy the participant that the definition was made for, or apply a definition for this one"
+            found = failed(P, f"{name}: its participants do not fit it: {error}", advice)
     except Retryable as error:
         advice = "start the participant, or mend its address in the definition; its sagas wait meanwhile"
-        return failed(P, f"{name}: {error}", advice)
-    return ok(P, f"{name}: version {stored.version} fits its participants")
+        found = failed(P, f"{name}: {error}", advice)
+    return [found, *judge_certificates(stored, descriptors, known)]
+
+
+def judge_certificates(stored: StoredDefinition, descriptors: bytes, known: Iterable[Certificate]) -> Iterable[Finding]:
+    """Whether the participants of a definition that demands it are certified for what they offer. Pure."""
+    definition = parse(stored.yaml, stored.version)
+    if not definition.certified:
+        return
+    lacking = list(lacks(definition, descriptors, known))
+    for index, lack in lacking:
+        step = definition.steps[index].name
+        yield failed(P, f"{definition.name}: step {step} runs without a certificate: {lack.why}", lack.advice)
+    if not lacking:
+        yield ok(P, f"{definition.name}: its participants are certified, as it demands")
