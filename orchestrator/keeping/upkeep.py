@@ -52,6 +52,9 @@ class Upkeep:
             self._duties.append(Duty("retention", interval_s, retention.sweep))
         if forgetting is not None:
             self._duties.append(Duty("watermark", interval_s, forgetting.round))
+        for duty in self._duties:
+            # Shown from the first moment on: of a counter that begins with its first failure Prometheus misses that one.
+            metrics.upkeep_failures.labels(duty.name)
 
     async def run(self, term: TermLog) -> None:
         """Do all duties until cancelled. Raises Fenced when a later epoch has taken over, in a group."""
