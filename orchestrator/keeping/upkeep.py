@@ -53,7 +53,7 @@ class Upkeep:
         if forgetting is not None:
             self._duties.append(Duty("watermark", interval_s, forgetting.round))
         for duty in self._duties:
-            # Shown from the first moment on: of a counter that begins with its first failure Prometheus misses that one.
+            # Shown from the first moment on: Prometheus misses the first step of a counter that begins with it.
             metrics.upkeep_failures.labels(duty.name)
 
     async def run(self, term: TermLog) -> None:

@@ -115,6 +115,14 @@ def outlasted(cursor: Cursor) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """The saga that runs this one, and by which of its steps."""
+
+    id: SagaId
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class Saga:
     """A saga as its log tells it. Positions count the definition's steps from 1.
 
@@ -143,6 +151,7 @@ class Saga:
     starts_at: datetime | None = None
     # The steps of whose compensations an earlier series of attempts reached the participant, or may have.
     undo_reached: tuple[int, ...] = ()
+    parent: Parent | None = None
 
     @property
     def cursor(self) -> Cursor | None:

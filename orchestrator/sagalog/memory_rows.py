@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from orchestrator.saga.events import Event
-from orchestrator.saga.model import Epoch, Json, SagaId, SagaState
+from orchestrator.saga.model import Epoch, Json, Parent, SagaId, SagaState
 from orchestrator.saga.signals import Signal
 from orchestrator.sagalog.port import StoredSaga
 
@@ -66,6 +66,7 @@ def stored_row(row: Row) -> StoredSaga:
         parked=row.state is SagaState.FAILED,
         state=row.state.value,
         starts_at=row.starts_at,
+        parent=None if row.parent is None else Parent(row.parent, row.parent_step),
     )
 
 

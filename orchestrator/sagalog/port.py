@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from orchestrator.saga.events import Event
-from orchestrator.saga.model import Epoch, Json, Saga, SagaId
+from orchestrator.saga.model import Epoch, Json, Parent, Saga, SagaId
 from orchestrator.saga.pausing import HOLD_MOST_S, Pause
 from orchestrator.saga.signals import Signal
 
@@ -35,6 +35,7 @@ class StoredSaga:
     # What the row says, to be compared with what the events say; empty where nobody compares.
     state: str = ""
     starts_at: datetime | None = None
+    parent: Parent | None = None
 
 
 @dataclass(frozen=True, slots=True)

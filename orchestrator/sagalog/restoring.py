@@ -9,6 +9,7 @@ between.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from orchestrator.errors import CorruptLog
 from orchestrator.saga.definition import Definition
@@ -42,7 +43,7 @@ def restored(stored: StoredSaga, definitions: Mapping[int, Definition]) -> Saga:
         raise CorruptLog(stored.flaw)
     first = definitions[versions(stored)[0]]
     saga = Saga(stored.id, first, stored.input, stored.labels, stored.created_at, starts_at=stored.starts_at)
-    saga = fold(saga, stored.events, definitions)
+    saga = fold(replace(saga, parent=stored.parent), stored.events, definitions)
     if stored.state == SagaState.PENDING and saga.state is not SagaState.PENDING:
         raise CorruptLog(f"its row says that it is {stored.state}, its log that it is {saga.state}")
     return saga

@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from orchestrator.saga.events import Event, Order, Status
-from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
+from orchestrator.saga.model import Epoch, Json, Parent, Saga, SagaId, SagaState
 from orchestrator.saga.pausing import Pause, PauseKind
 from orchestrator.saga.progress import FOREVER, wake_at
 from orchestrator.saga.signals import Signal, Verb
@@ -116,6 +116,7 @@ def stored_sagas(sagas: Iterable[Row], events: Iterable[Row]) -> list[StoredSaga
 
 def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
     saga_id, definition, version, input_, labels, created_at, cancel_reason, state, sequence, start_at = row[:10]
+    parent, parent_step = row[10:12]
     last_sequence = event_rows[-1][1] if event_rows else 0
     events: list[Event] = []
     flaw: str | None = None
@@ -145,6 +146,7 @@ def _stored(row: Row, event_rows: list[Row]) -> StoredSaga:
         state == SagaState.FAILED,
         state,
         start_at,
+        None if parent is None else Parent(SagaId(parent), parent_step),
     )
 
 

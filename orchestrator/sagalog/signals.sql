@@ -22,7 +22,8 @@ SELECT (SELECT count(*) FROM saga), coalesce((SELECT id FROM posted), (SELECT id
 SELECT heard_at IS NOT NULL, coalesce(refusal, '') FROM baton.signal WHERE id = %(id)s;
 
 -- name: saga
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    parent, parent_step
 FROM baton.saga
 WHERE id = %(id)s;
 

@@ -186,7 +186,8 @@ SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM fence;
 -- name: unfinished_compensating
 -- A page of the recovery scan, by keyset: what has something to do and this epoch has not written yet. The state is a
 -- literal so that the partial index saga_awake serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    parent, parent_step
 FROM baton.saga
 WHERE shard = %(shard)s AND state = 'COMPENSATING' AND next_run_at IS NULL AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
@@ -195,7 +196,8 @@ LIMIT %(page)s;
 -- name: unfinished_running
 -- A page of the recovery scan, by keyset: what has something to do and this epoch has not written yet. The state is a
 -- literal so that the partial index saga_awake serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    parent, parent_step
 FROM baton.saga
 WHERE shard = %(shard)s AND state = 'RUNNING' AND next_run_at IS NULL AND id > %(after)s AND epoch < %(epoch)s
 ORDER BY id
@@ -203,7 +205,8 @@ LIMIT %(page)s;
 
 -- name: unfinished_unknown
 -- Sagas in a state that this release does not know, for parking. The list is a literal so that the partial index saga_unknown serves it.
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    parent, parent_step
 FROM baton.saga
 WHERE shard = %(shard)s
     AND state NOT IN ('PENDING', 'RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'FAILED')
@@ -212,7 +215,8 @@ ORDER BY id
 LIMIT %(page)s;
 
 -- name: pending
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    parent, parent_step
 FROM baton.saga
 WHERE shard = %(shard)s AND state = 'PENDING' AND next_run_at IS NULL AND id <> ALL (%(exclude)b::uuid[])
 ORDER BY id
@@ -234,7 +238,7 @@ WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING') AND cancel_reason IS
 -- Sagas that slept and whose time has come, by keyset; saga_due serves it, whatever waits for later. The time is that of
 -- the statement: clock_timestamp() may change from row to row, so no index scan can end at it, and all that sleep are read.
 SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
-    extract(epoch FROM next_run_at)::float8
+    parent, parent_step, extract(epoch FROM next_run_at)::float8
 FROM baton.saga
 WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
     AND next_run_at <= statement_timestamp()
@@ -253,7 +257,8 @@ ORDER BY next_run_at
 LIMIT 1;
 
 -- name: sagas
-SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at
+SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
+    parent, parent_step
 FROM baton.saga
 WHERE shard = %(shard)s AND id = ANY (%(sagas)b::uuid[]);
 
@@ -279,7 +284,7 @@ ORDER BY paused_at, id;
 -- more of saga_due than will be due by then. Which of them may go on, whoever takes them up finds out. No EXISTS: the
 -- planner may make a join of it that reads the whole step log, where a few rows of each saga do.
 SELECT id, definition, version, input, labels, created_at, cancel_reason, state, sequence, start_at,
-    extract(epoch FROM next_run_at)::float8
+    parent, parent_step, extract(epoch FROM next_run_at)::float8
 FROM baton.saga AS s
 WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL
     AND next_run_at <= to_timestamp(%(until_s)s)

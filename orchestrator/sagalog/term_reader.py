@@ -74,7 +74,7 @@ class TermReader:
                 yield await self._with_events(query, rows)
             if len(rows) < parameters["page"]:
                 return
-            after, after_s = rows[-1][0], rows[-1][10]
+            after, after_s = rows[-1][0], rows[-1][-1]
 
     async def next_due_s(self) -> float | None:
         """In how many seconds the next saga is due. See `TermLog.next_due_s`."""

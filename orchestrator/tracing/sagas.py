@@ -172,11 +172,16 @@ class SagaSpans:
         root = ids.root_id(saga.id)
         span_id, parent, name, start_ns = root, 0, saga.definition.name, _nanoseconds(saga.starts_at or saga.created_at)
         links: tuple[Link, ...] = ()
+        if saga.parent is not None:
+            # A trace of its own, as every saga has: its parent may have ended, or have been sampled otherwise.
+            step = ids.step_id(saga.parent.id, saga.parent.step, Kind.ACTION)
+            attributes |= {"baton.parent": str(saga.parent.id), "baton.parent.step": saga.parent.step}
+            links = (Link(saga.parent.id.int, step, "parent"),)
         if known.ended:
             # Its span was sent when it had ended the first time, and a span is sent once.
             span_id, parent, name = ids.again_id(saga.id, saga.sequence), root, f"{name} again"
             start_ns = known.again_ns or now_ns
-            links = (Link(saga.id.int, root, "goes_on"),)
+            links += (Link(saga.id.int, root, "goes_on"),)
         # By two clocks, the store's and this machine's: never an end before its begin.
         start_ns = min(start_ns, now_ns)
         self._sink(Span(saga.id, span_id, parent, name, Side.INTERNAL, start_ns, now_ns, attributes, failed, links))

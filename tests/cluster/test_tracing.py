@@ -19,6 +19,15 @@ from .house import WITHIN_S, House, definitions_applied, eventually, inject, str
 
 ORDER = '{"order_id": "o1", "customer_id": "c", "amount": "1.00", "lines": [{"stock_code": "TEAPOT", "quantity": 1}]}'
 
+PARENT = """
+name: family
+steps:
+  - name: order
+    saga:
+      definition: order-reserve-pay-ship
+      input: {order_id: input.order_id, customer_id: input.customer_id, amount: input.amount, lines: input.lines}
+"""
+
 
 async def test_a_successor_continues_the_trace_of_a_leader_that_was_killed(tmp_path: Path) -> None:
     with collecting() as collector:
@@ -49,6 +58,22 @@ async def test_a_successor_continues_the_trace_of_a_leader_that_was_killed(tmp_p
             await eventually(ended, "the span of the whole saga")
             check(saga, trace(), leader.epoch, standby.replica_id)
             assert successor.replica is standby
+
+            # A saga that a step runs has a trace of its own, and leads back to that step.
+            await client.apply_definition(PARENT)
+            family = SagaId(UUID((await client.run_saga("family", ORDER.replace("o1", "o2"))).saga.saga_id))
+
+            def children() -> list[Received]:
+                return [got for got in collector.received if got.attributes.get("baton.parent") == str(family)]
+
+            async def told() -> bool:
+                return bool(children())
+
+            await eventually(told, "the span of the child")
+            (child,) = children()
+            assert child.span.trace_id != family.bytes
+            step = ids.step_id(family, "order", Kind.ACTION).to_bytes(8)
+            assert [(link.trace_id, link.span_id) for link in child.span.links] == [(family.bytes, step)]
 
 
 async def start(address: str, definition: str) -> SagaId:

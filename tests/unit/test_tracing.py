@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given
@@ -94,12 +96,26 @@ steps:
 """
 
 
+class AnyMessage:
+    """A codec that takes every request."""
+
+    def encode(self, value: object) -> bytes:
+        return b""
+
+
 class OneDefinition(Registry):
-    def __init__(self, definition: Definition) -> None:
+    """One, and a child that it may run, where there is one."""
+
+    def __init__(self, definition: Definition, child: Definition | None = None) -> None:
         self._definition = definition
+        self._child = child or definition
 
     async def get(self, name: str, version: int) -> Compiled:
-        return Compiled(self._definition, {})
+        taking: Any = defaultdict(AnyMessage)
+        return Compiled(self._child if name == self._child.name else self._definition, taking)
+
+    async def newest(self, name: str) -> Compiled:
+        return await self.get(name, 0)
 
     def services(self) -> set[str]:
         return {"h:1"}
@@ -109,13 +125,18 @@ class Traced:
     """A replica that may lead over a log that others lead over, too; its spans are in `spans`."""
 
     def __init__(
-        self, store: MemorySagaLog, text: str, answer: Callable[[Invocation], object], share: float = 1.0
+        self,
+        store: MemorySagaLog,
+        text: str,
+        answer: Callable[[Invocation], object],
+        share: float = 1.0,
+        child: str = "",
     ) -> None:
         self.spans: list[Span] = []
         self.participants = Participants(answer)  # type: ignore[arg-type]
         self.sagas = SagaSpans(self.spans.append, share)
         means = Means(
-            OneDefinition(parse(text, 1)),
+            OneDefinition(parse(text, 1), parse(child, 1) if child else None),
             TracedParticipants(self.participants, self.sagas, self.spans.append),
             LeaderSettings(shard=0, sagas_max=100, recovery_page=10, poll_interval_s=0.05),
             Clocks(time.monotonic, lambda: 0.5),
@@ -245,3 +266,51 @@ async def test_a_saga_that_is_not_sampled_makes_no_span_and_tells_the_participan
         await until(lambda: [row.state for row in store.rows.values()] == [SagaState.COMPLETED])
     assert traced.spans == []
     assert [call.traceparent[-3:] for call in traced.participants.calls] == ["-00", "-00"]
+
+
+CHILD = """
+name: part
+steps:
+  - {name: c1, service: 'h:1', action: {method: t.S/Do}, compensation: {method: t.S/Undo}}
+"""
+PARENT = """
+name: test
+steps:
+  - {name: run, saga: {definition: part, input: {}}}
+  - {name: s2, service: 'h:1', action: {method: t.S/Do}, compensation: none}
+"""
+
+
+async def test_a_child_has_a_trace_of_its_own_with_a_link_to_the_step_that_runs_it_and_after_its_undoing_too() -> None:
+    async def hang(call: Invocation) -> Outcome:
+        if call.step == "s2":
+            await asyncio.Event().wait()
+        return Succeeded({})
+
+    async def refuse(call: Invocation) -> Outcome:
+        return Refused("NOT_FOUND", "no") if call.step == "s2" else Succeeded({})
+
+    store = MemorySagaLog(time.monotonic)
+    store.insert(stored(1))
+    # Whoever leads next derives the same link: it is in the row.
+    former, successor = (Traced(store, PARENT, answer, child=CHILD) for answer in (hang, refuse))
+    async with leading(former.leader):
+        await until(lambda: any(row.state is SagaState.COMPLETED for row in store.rows.values()))
+    async with leading(successor.leader, revision=2):
+        await until(lambda: {row.state for row in store.rows.values()} == {SagaState.COMPENSATED})
+    spans = [*former.spans, *successor.spans]
+    step = next(span for span in spans if span.name == "run")
+    (child,) = (row.id for row in store.rows.values() if row.parent is not None)
+    first, again = (next(span for span in spans if span.name == name) for name in ("part", "part again"))
+    assert (first.saga, again.saga, step.saga) == (child, child, saga_id(1))
+    to_parent = (saga_id(1).int, step.id, "parent")
+    assert [(link.trace, link.span, link.relation) for link in first.links] == [to_parent]
+    assert [(link.trace, link.span, link.relation) for link in again.links] == [
+        to_parent,
+        (child.int, first.id, "goes_on"),
+    ]
+    assert first.attributes["baton.parent"] == str(saga_id(1))
+    assert first.attributes["baton.parent.step"] == "run"
+    own = next(span for span in spans if span.name == "test")
+    assert own.links == ()
+    assert "baton.parent" not in own.attributes
