@@ -32,6 +32,27 @@ steps:
 """
 
 
+# Writes the descriptors of the sample shop as `protoc --include_imports -o` does: each file behind those it imports.
+DESCRIBE = """
+import sys
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from participants.pb.shop.v1 import echo_pb2, inventory_pb2, payment_pb2, shipping_pb2
+
+found, seen = FileDescriptorSet(), set()
+
+def add(file):
+    if file.name not in seen:
+        seen.add(file.name)
+        for imported in file.dependencies:
+            add(imported)
+        file.CopyToProto(found.file.add())
+
+for module in (echo_pb2, inventory_pb2, payment_pb2, shipping_pb2):
+    add(module.DESCRIPTOR)
+open(sys.argv[1], "wb").write(found.SerializeToString())
+"""
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
@@ -59,13 +80,13 @@ def environment(**more: str) -> dict[str, str]:
     return {**clean, "no_grpc_proxy": "127.0.0.1", **more}
 
 
-def run(command: Path, *arguments: str, folder: Path, **variables: str) -> str:
+def run(command: Path, *arguments: str, folder: Path, status: int = 0, **variables: str) -> str:
     argv = [str(command), *arguments]
     done = subprocess.run(
         argv, cwd=folder, env=environment(**variables), capture_output=True, text=True, timeout=_WITHIN_S
     )
-    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
-    return done.stdout
+    assert done.returncode == status, f"{argv}: {done.stdout}{done.stderr}"
+    return done.stdout + (done.stderr if status else "")
 
 
 @contextmanager
@@ -88,6 +109,29 @@ def test_the_wheel_has_every_file_of_the_packages_and_the_sample_definitions(whe
     assert samples <= names
     # Nothing of the source tree beside the packages gets into everybody's site-packages.
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"orchestrator", "participants"}
+
+
+def test_an_installed_wheel_validates_definitions_against_descriptors_without_a_cluster(
+    installed: Path, tmp_path: Path
+) -> None:
+    baton = installed / "baton"
+    run(installed / "python", "-c", DESCRIBE, "shop.binpb", folder=tmp_path)
+    where = "import orchestrator.embedded.cluster as c; print(c.SAMPLE_DEFINITIONS)"
+    (samples,) = run(installed / "python", "-c", where, folder=tmp_path).splitlines()
+    names = ("one.yaml", "misspelt.yaml", "wrong.yaml")
+    one, misspelt, wrong = (tmp_path / name for name in names)
+    one.write_text(DEFINITION.format(address="127.0.0.1:1"))
+    # Nothing but the descriptors knows that there is no such field, and no such method.
+    misspelt.write_text(one.read_text().replace("{text: input", "{txet: input"))
+    wrong.write_text(one.read_text().replace("EchoService/Do", "EchoService/Dont"))
+    validate = ("definition", "validate", "--descriptors", "shop.binpb")
+    good = f"{samples}/order-reserve-pay-ship.yaml"
+    assert "order-reserve-pay-ship" in run(baton, *validate, "one.yaml", good, folder=tmp_path)
+    told = run(baton, *validate, *names, folder=tmp_path, status=1)
+    assert "txet" in told
+    assert "Dont" in told
+    # By their text alone they are all right.
+    run(baton, "definition", "validate", *names, folder=tmp_path)
 
 
 def test_an_installed_wheel_migrates_serves_and_drives_a_saga(
@@ -123,6 +167,7 @@ def test_an_installed_wheel_migrates_serves_and_drives_a_saga(
                 assert replica.alive, replica.log_tail()
                 assert time.monotonic() < give_up_at, replica.log_tail()
                 time.sleep(0.05)
+            run(baton, "definition", "validate", "--online", "echo.yaml", folder=tmp_path, BATON_ENDPOINTS=api)
             run(baton, "definition", "apply", "echo.yaml", folder=tmp_path, BATON_ENDPOINTS=api)
             start = ("saga", "start", "echo-once", "--input", '{"text": "hello"}', "--wait", "--json")
             saga = json.loads(run(baton, *start, folder=tmp_path, BATON_ENDPOINTS=api))
