@@ -13,7 +13,8 @@ import yaml
 from orchestrator.config import Settings
 from participants.settings import ParticipantSettings
 from tests.compose.builder_image import build_requirements, lock, production_requirements
-from tests.unit.test_manifests import ROOT, SCHEMAS, known_names
+from tests.unit.test_manifest_references import known_names
+from tests.unit.test_manifests import ROOT, SCHEMAS
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
