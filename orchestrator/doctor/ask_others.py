@@ -92,8 +92,10 @@ async def _connect(address: str, timeout_s: float) -> str:
 async def ask_participants(
     definitions: PostgresDefinitions, certificates: PostgresCertificates, dialer: Dialer
 ) -> list[Finding]:
-    """Whether each newest definition could be applied again now: its participants answer, have its methods, and are
-    certified where it demands that."""
+    """Whether each newest definition could be applied again now.
+
+    Its participants answer, have its methods, and are certified where it demands that.
+    """
     try:
         listed = await definitions.list_definitions()
         known = await certificates.certificates()
