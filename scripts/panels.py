@@ -346,6 +346,10 @@ LOG = (
             (f"sum by (instance) (baton_pool_connections{{{C}}})", "open {{instance}}"),
             (f"sum by (instance) (baton_pool_waiting{{{C}}})", "waiting {{instance}}"),
         ),
-        width=24,
+    ),
+    Panel(
+        "Upkeep that failed",
+        "Rounds of what the leader does beside driving sagas, by duty. BatonUpkeepFails calls when one goes on failing.",
+        ((f"sum by (duty) (increase(baton_upkeep_failures_total{{{C}}}[{R}]))", "{{duty}}"),),
     ),
 )
