@@ -30,7 +30,7 @@ from orchestrator.embedded.etcd import EtcdCluster, EtcdTls
 from orchestrator.embedded.loopback import free_ports, release_ports
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import Process, inherited_environment
-from orchestrator.leader_label import leads
+from orchestrator.leader_label import leads, page_beside
 from orchestrator.security.tokens import token_hash
 from tests.unit.kustomize import manifests_in
 from tests.unit.manifest_sets import KUBERNETES, container_of, manifest_set, of_kind, replica_of, settings_of
@@ -186,7 +186,10 @@ def test_the_sidecar_and_the_command_line_in_a_pod_find_the_leader_by_the_pods_c
     while (status := _status(live)) is None or status["leader"] is None or len(status["replicas"]) < len(HOSTS):
         assert time.monotonic() < ends_at_s, status
     (leader,) = (v for v in live.variables if v["BATON_REPLICA"] == status["leader"]["replica_id"])
-    assert leads(f"https://{leader['BATON_HTTP_ADVERTISE']}/leaderz")
+    sidecar = container_of(replica_of(manifest_set("complete")), "leader-label")
+    told = {v["name"] for v in sidecar["env"] if "configMapKeyRef" in v.get("valueFrom", {})}
+    page = page_beside({name: value for name, value in leader.items() if name in told})
+    assert leads(page.replace("127.0.0.1:7480", leader["BATON_HTTP_ADVERTISE"]))
     # It goes to whoever leads by the address of a pod, and shows the certificate of the pod that was asked.
     assert _command(live, "cluster", "step-down").returncode == 0
 

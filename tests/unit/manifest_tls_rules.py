@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from .kustomize import Manifest, containers_of, pod_of
 from .manifest_rules import Rule
-from .manifest_sets import container_of, of_kind, replica_of, settings_of, title, workloads
+from .manifest_sets import of_kind, replica_of, settings_of, title, workloads
 
 _TLS = ("BATON_TLS_CERT_FILE", "BATON_TLS_KEY_FILE", "BATON_TLS_CA_FILE")
 _ETCD = ("BATON_ETCD_CA_FILE", "BATON_ETCD_CERT_FILE", "BATON_ETCD_KEY_FILE")
@@ -45,13 +46,14 @@ def files_are_mounted_from_what_must_be_there(manifests: list[Manifest]) -> Iter
     """
     replica = replica_of(manifests)
     volumes = {volume["name"]: volume for volume in (pod_of(replica) or {}).get("volumes", [])}
-    mounts = {m["mountPath"]: m for m in container_of(replica, "replica").get("volumeMounts", [])}
-    for name, path in settings_of(manifests).items():
-        if not name.endswith("_FILE"):
-            continue
+    files = {name: path for name, path in settings_of(manifests).items() if name.endswith("_FILE")}
+    # Whatever is told of all settings: a command of baton opens the files that a variable names, and ends without them.
+    told = [c for c in containers_of(replica) if {"configMapRef": {"name": "baton-settings"}} in c.get("envFrom", [])]
+    for container, (name, path) in itertools.product(told, files.items()):
+        mounts = {mount["mountPath"]: mount for mount in container.get("volumeMounts", [])}
         mount = mounts.get(str(PurePosixPath(path).parent))
         if mount is None or "subPath" in mount:
-            yield f"{name}: no folder is mounted that has {path}"
+            yield f"{name}: no folder is mounted into {container['name']} that has {path}"
             continue
         volume = volumes.get(mount["name"], {})
         source = volume.get("secret") or volume.get("configMap")

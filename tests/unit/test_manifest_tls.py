@@ -154,6 +154,11 @@ BREAKAGES: tuple[tuple[Rule, str, Breakage], ...] = (
     ),
     (
         rules.files_are_mounted_from_what_must_be_there,
+        "a sidecar is told of what it does not have",
+        lambda m: container_of(replica_of(m), "leader-label").update(envFrom=_container(m)["envFrom"]),
+    ),
+    (
+        rules.files_are_mounted_from_what_must_be_there,
         "never renewed",
         lambda m: _mount(m, "tls").update(subPath="tls.crt"),
     ),
