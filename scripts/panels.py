@@ -349,7 +349,7 @@ LOG = (
     ),
     Panel(
         "Upkeep that failed",
-        "Rounds of what the leader does beside driving sagas, by duty. BatonUpkeepFails calls when one goes on failing.",
+        "Rounds of what the leader does beside driving sagas, by duty. BatonUpkeepFails calls when one goes on.",
         ((f"sum by (duty) (increase(baton_upkeep_failures_total{{{C}}}[{R}]))", "{{duty}}"),),
     ),
 )

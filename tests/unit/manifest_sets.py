@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
 DEFINITIONS = ROOT / "deploy" / "definitions"
 OVERLAYS = KUBERNETES / "overlays"
-COMPONENTS = ("../../components/monitoring-tls", "../../components/leader-label")
+SHOP = "../../components/shop-tls"
+COMPONENTS = ("../../components/monitoring-tls", "../../components/leader-label", SHOP)
 
 REPLICA = {"app.kubernetes.io/name": "baton", "app.kubernetes.io/component": "replica"}
 
@@ -27,7 +28,9 @@ def _rendered(name: str) -> list[Manifest]:
     if name == "complete":
         return render(OVERLAYS / "production", COMPONENTS)
     if name == "dev-complete":
-        return render(OVERLAYS / "dev", [component.replace("monitoring-tls", "monitoring") for component in COMPONENTS])
+        # It has the shop already.
+        added = [component.replace("monitoring-tls", "monitoring") for component in COMPONENTS if component != SHOP]
+        return render(OVERLAYS / "dev", added)
     return render(KUBERNETES / name)
 
 

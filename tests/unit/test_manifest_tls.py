@@ -18,7 +18,7 @@ from orchestrator.security.roles import Role
 from . import manifest_tls_rules as rules
 from .kustomize import Manifest, containers_of, manifests_in, pod_of
 from .manifest_rules import Rule
-from .manifest_sets import KUBERNETES, PRODUCTION, container_of, manifest_set, of_kind, replica_of, settings_of
+from .manifest_sets import KUBERNETES, PRODUCTION, REPLICA, container_of, manifest_set, of_kind, replica_of, settings_of
 from .manifest_tls_rules import TLS_RULES
 
 Breakage = Callable[[list[Manifest]], object]
@@ -73,22 +73,26 @@ def test_the_file_of_callers_knows_the_replicas_and_nobody_else() -> None:
     assert shown.by_certificate(["checkout.shop.svc"], now).has(Role.STARTER)
 
 
-def test_the_examples_certificate_bears_every_name_that_is_asked_for() -> None:
-    certificates = [
-        m for m in manifests_in(KUBERNETES / "examples" / "cert-manager.yaml") if m["kind"] == "Certificate"
-    ]
-    (own,) = (c["spec"] for c in certificates if c["spec"]["secretName"] == "baton-tls")
+def test_the_examples_certificates_bear_every_name_that_is_asked_for() -> None:
+    certificates = {
+        m["spec"]["secretName"]: m["spec"]
+        for m in manifests_in(KUBERNETES / "examples" / "cert-manager.yaml")
+        if m["kind"] == "Certificate"
+    }
+    own, shop = certificates["baton-tls"], certificates["shop-tls"]
     settings = settings_of(manifest_set("complete"))
     assert settings["BATON_TLS_REPLICA_NAME"] in own["dnsNames"]
     assert settings["BATON_ENDPOINTS"].partition(":")[0] in own["dnsNames"]
-    services = {
-        service["metadata"]["name"]
-        for service in of_kind(manifest_set("complete"), "Service")
-        if any(port["name"] == "grpc" for port in service["spec"]["ports"])
-    }
-    assert services
-    assert {f"{service}.baton.svc" for service in services} <= set(own["dnsNames"])
-    assert {"server auth", "client auth"} <= set(own["usages"])
+    asked: dict[bool, set[str]] = {True: set(), False: set()}
+    for service in of_kind(manifest_set("complete"), "Service"):
+        if any(port["name"] == "grpc" for port in service["spec"]["ports"]):
+            asked[service["spec"]["selector"].items() >= REPLICA.items()].add(service["metadata"]["name"])
+    assert {f"{service}.baton.svc" for service in asked[True]} <= set(own["dnsNames"])
+    # By the addresses that the definitions name.
+    assert asked[False] == set(shop["dnsNames"])
+    assert len(asked[True]) == 3
+    for usages in (own["usages"], shop["usages"]):
+        assert {"server auth", "client auth"} <= set(usages)
 
 
 def _settings(manifests: list[Manifest]) -> dict[str, str]:
@@ -118,11 +122,12 @@ def _endpoint(manifests: list[Manifest]) -> dict[str, Any]:
 
 
 def _participant(manifests: list[Manifest]) -> dict[str, Any]:
-    """The example of a participant, put beside the replicas."""
-    example = manifests_in(KUBERNETES / "examples" / "participant.yaml")[0]
-    assert list(rules.participants_speak_tls([example])) == []
-    manifests.append(example)
-    return containers_of(example)[0]
+    (shop,) = (m for m in of_kind(manifests, "Deployment") if m["metadata"]["name"] == "orders")
+    return containers_of(shop)[0]
+
+
+def test_the_example_of_a_participant_keeps_their_rule() -> None:
+    assert list(rules.participants_speak_tls(manifests_in(KUBERNETES / "examples" / "participant.yaml"))) == []
 
 
 def _without(container: dict[str, Any], variable: str) -> None:

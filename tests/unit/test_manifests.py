@@ -159,6 +159,9 @@ def _in_order(manifest: Manifest) -> Manifest:
     for container in containers_of(manifest):
         container.get("volumeMounts", []).sort(key=lambda mount: mount["name"])
         container.get("ports", []).sort(key=lambda port: port["name"])
+        if not any("$(" in variable.get("value", "") for variable in container.get("env", [])):
+            # None is made of another one, so their order says nothing.
+            container.get("env", []).sort(key=lambda variable: variable["name"])
     if manifest["kind"] == "Service":
         manifest["spec"]["ports"].sort(key=lambda port: port["name"])
     if manifest["kind"] == "ConfigMap":
@@ -221,7 +224,13 @@ def test_deployments_are_probed_on_ports_that_they_have(name: str, titled: str) 
     for container in pod["containers"]:
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            action = next(value for key, value in container[probe].items() if key in ("httpGet", "grpc", "tcpSocket"))
+            asked = container[probe]
+            if "exec" in asked:
+                *check, kind, port = asked["exec"]["command"]
+                assert (check, kind) == (["python3", "-IS", "/opt/baton/healthcheck.py"], "grpc")
+                assert int(port) in ports.values()
+                continue
+            action = next(value for key, value in asked.items() if key in ("httpGet", "grpc", "tcpSocket"))
             assert action["port"] in (*ports, *ports.values())
 
 
