@@ -146,7 +146,7 @@ COMPARED = (
 )
 # Who was ever reached decides about moves alone, and nobody moves a saga here.
 CLEARED: dict[str, object] = {"sequence": 0, "results": (), "failure": None, "cancel_reason": None, "undo_reached": ()}
-CONSTANT = ("id", "definition", "input", "labels", "created_at", "starts_at")
+CONSTANT = ("id", "definition", "input", "labels", "created_at", "starts_at", "parent")
 
 _compared = attrgetter(*COMPARED)
 
