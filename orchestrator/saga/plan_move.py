@@ -32,9 +32,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What the saga comes to under the new version, if nothing fails.
+    """What the saga comes to under the new version, if nothing fails. `request` is None where it cannot be made yet.
 
-    `request`, which `mapping` makes, is None where it cannot be made yet.
     `at_once` says that the move itself lets it begin, or that the retry does which takes a parked saga up.
     """
 
@@ -45,6 +44,7 @@ class Ahead:
     request: Json | None = None
     because: str = ""
     at_once: bool = False
+    # What the request is made by; None where there is none.
     mapping: Mapping | None = None
 
 
@@ -133,17 +133,9 @@ def _ahead(saga: Saga, at_once: set[int]) -> Iterator[Ahead]:
         left = (*saga.to_compensate, *reversed(saga.uncompensated))
         known = context(saga)
         for position in reversed(left):
-            call = planned(saga, position, known)
-            yield Ahead(
-                call.step,
-                "compensation",
-                call.service,
-                call.method,
-                call.request,
-                call.because,
-                at_once=position in at_once,
-                mapping=call.mapping,
-            )
+            call, at = planned(saga, position, known), position in at_once
+            method = call.method.removeprefix("/")
+            yield Ahead(call.step, "compensation", call.service, method, call.request, call.because, at, call.mapping)
         return
     touched = set(began(saga)) - {c.position for c in saga.open if not reached(c)}
     for position in range(1, len(saga.definition.steps) + 1):

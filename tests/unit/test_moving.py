@@ -184,7 +184,7 @@ def test_a_compensation_that_cannot_be_made_is_mended_by_a_move() -> None:
 
 def test_a_compensation_that_was_ever_called_must_be_equal() -> None:
     walk = Walk(graph({}, {})).ready().tell("a", OK).tell("b", NO)
-    walk.tell("a", LOST).ready("a", 60.0).tell("a", UNMADE)
+    walk.tell("a", LOST).ready("a", 60.0).tell("a", LOST)
     assert walk.saga.state is SagaState.FAILED
     walk.signal(Verb.RETRY)
     walk.tell("a", UNMADE)
