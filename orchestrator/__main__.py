@@ -12,6 +12,7 @@ from orchestrator.cli import (
     demo,
     drill,
     events,
+    moves,
     orders,
     pauses,
     replica,
@@ -38,6 +39,7 @@ app.add_typer(cluster.app, name="cluster")
 orders.add_to(saga.app)
 pauses.add_to(definition.app)
 app.add_typer(pauses.participants, name="participant")
+moves.add_to(saga.app)
 app.command("parked")(orders.parked)
 app.command("approvals")(orders.approvals)
 app.add_typer(events.app, name="events")

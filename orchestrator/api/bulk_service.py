@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, streamed
 from orchestrator.api.filters import moment, page_of, saga_filter
+from orchestrator.api.moves import Moves
 from orchestrator.api.orders import CancelOrder, Order, Outcome, RetryOrder, Verdict
 from orchestrator.api.port import SagaReader
 from orchestrator.api.signalling import Signalling, order
@@ -52,7 +53,8 @@ class Given(Protocol):
 class BulkService(bulk_pb2_grpc.BulkServiceServicer):
     """Gives orders page by page. Another order is another method: it makes its `Order` and calls `carry_out`."""
 
-    def __init__(self, reader: SagaReader, signalling: Signalling) -> None:
+    def __init__(self, reader: SagaReader, signalling: Signalling, moves: Moves) -> None:
+        self._moves = moves
         self._reader = reader
         self._signalling = signalling
 
@@ -72,6 +74,17 @@ class BulkService(bulk_pb2_grpc.BulkServiceServicer):
         """Take all parked sagas of a filter up again."""
         by = request.by if current() is ANONYMOUS else current().name
         given = RetryOrder(self._signalling, order(by, request.reason, Verb.RETRY))
+        async for report in carry_out(given, self._reader, request):
+            yield report
+
+    @streamed
+    async def BulkMove(
+        self, request: bulk_pb2.BulkMoveRequest, context: Context
+    ) -> AsyncGenerator[bulk_pb2.BulkReport]:
+        """Move all sagas of a filter to another version of their definition."""
+        name = checks.name("filter.definition", request.filter.definition)
+        current().require(name)
+        given = await self._moves.order_for_many(name, request.to_version, request.by, request.reason)
         async for report in carry_out(given, self._reader, request):
             yield report
 

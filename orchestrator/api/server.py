@@ -23,6 +23,7 @@ from orchestrator.api.doorway import Doorway
 from orchestrator.api.event_service import EventService
 from orchestrator.api.guard import Guard
 from orchestrator.api.hold_service import HoldService
+from orchestrator.api.moves import Moves
 from orchestrator.api.operation_service import OperationService
 from orchestrator.api.pause_service import PauseLog, PauseService
 from orchestrator.api.port import Audits, Definitions, Intake, Leadership, Registry, SagaReader
@@ -157,7 +158,8 @@ class ApiServer:
         veils = Veils(parts.registry)
         sagas = SagaService(starts, parts.reader, parts.watcher, signalling, veils, settings.message_bytes_max)
         definitions = DefinitionService(parts.registry, parts.definitions)
-        versions = VersionService(parts.registry, parts.definitions)
+        moves = Moves(signalling, parts.registry, parts.definitions, veils)
+        versions = VersionService(parts.registry, parts.definitions, moves)
         cluster = ClusterService(settings.cluster, settings.replica, parts.leadership, parts.reader, security.replicas)
         saga_pb2_grpc.add_SagaServiceServicer_to_server(sagas, self._server)
         saga_pb2_grpc.add_DefinitionServiceServicer_to_server(definitions, self._server)
@@ -170,7 +172,7 @@ class ApiServer:
         certification = CertificationService(parts.certificates)
         certification_pb2_grpc.add_CertificationServiceServicer_to_server(certification, self._server)
         counting_pb2_grpc.add_CountingServiceServicer_to_server(CountingService(parts.reader), self._server)
-        bulk_pb2_grpc.add_BulkServiceServicer_to_server(BulkService(parts.reader, signalling), self._server)
+        bulk_pb2_grpc.add_BulkServiceServicer_to_server(BulkService(parts.reader, signalling, moves), self._server)
         events = EventService(parts.events, parts.streams, settings.cluster)
         events_pb2_grpc.add_EventServiceServicer_to_server(events, self._server)
         audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(security.audits), self._server)

@@ -16,7 +16,7 @@ from orchestrator.saga.model import Json, Saga, SagaId, SagaState
 from orchestrator.saga.signals import HEARD_PARKED, NEEDS_EVIDENCE, Signal, Verb
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
-from orchestrator.sagalog.restoring import restored
+from orchestrator.sagalog.restoring import restored, versions
 from orchestrator.sagalog.signal_box import Fate, WaitingStep
 from orchestrator.security.caller import ANONYMOUS, current
 
@@ -99,8 +99,9 @@ class Signalling:
             raise UnknownName("saga_id", f"there is no saga {saga_id}")
         current().require(stored.definition)
         try:
-            compiled = await self._registry.get(stored.definition, stored.version)
-            return restored(stored, compiled.definition)
+            registry = self._registry
+            definitions = {n: (await registry.get(stored.definition, n)).definition for n in versions(stored)}
+            return restored(stored, definitions)
         except (CorruptLog, NotFound) as error:
             raise WrongState(f"the rows of saga {saga_id} cannot be understood: {error}") from error
 

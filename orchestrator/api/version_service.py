@@ -1,4 +1,4 @@
-"""baton.v1.VersionService: definitions are checked, compared, retired and reinstated."""
+"""baton.v1.VersionService: definitions are checked, compared, retired and reinstated, and sagas moved between them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 from orchestrator.api import checks, conversion
 from orchestrator.api.definition_service import in_file, warnings, yaml_text
 from orchestrator.api.errors import Context, UnknownName, answered
+from orchestrator.api.moves import Moves, definition_change
 from orchestrator.api.port import Definitions, Registry
 from orchestrator.api.retirements import NEWEST_FRESH_S
 from orchestrator.errors import Rejected
@@ -22,7 +23,8 @@ BY_CHARS_MAX = 200
 class VersionService(versions_pb2_grpc.VersionServiceServicer):
     """Serves the API."""
 
-    def __init__(self, registry: Registry, definitions: Definitions) -> None:
+    def __init__(self, registry: Registry, definitions: Definitions, moves: Moves) -> None:
+        self._moves = moves
         self._registry = registry
         self._definitions = definitions
 
@@ -50,12 +52,7 @@ class VersionService(versions_pb2_grpc.VersionServiceServicer):
         return versions_pb2.DiffDefinitionsResponse(
             from_version=old.version,
             to_version=new.version,
-            changes=[
-                versions_pb2.DefinitionChange(
-                    kind=change.kind.value, path=change.path, before=change.before, after=change.after
-                )
-                for change in found
-            ],
+            changes=[definition_change(change) for change in found],
         )
 
     @answered
@@ -96,6 +93,16 @@ class VersionService(versions_pb2_grpc.VersionServiceServicer):
         """Everything that is retired."""
         found = [entry for entry in await self._definitions.retirements() if current().may_touch(entry.name)]
         return versions_pb2.ListRetirementsResponse(retirements=[conversion.retirement(entry) for entry in found])
+
+    @answered
+    async def PlanMove(self, request: versions_pb2.PlanMoveRequest, context: Context) -> versions_pb2.PlanMoveResponse:
+        """What a move of a saga to another version would do now."""
+        return await self._moves.plan(request)
+
+    @answered
+    async def MoveSaga(self, request: versions_pb2.MoveSagaRequest, context: Context) -> versions_pb2.MoveSagaResponse:
+        """Let a saga go on under another version."""
+        return await self._moves.move(request, context.time_remaining())
 
     async def _stored(self, field: str, name: str, version: int) -> StoredDefinition:
         """One version; `field` names it in errors. Raises Rejected, UnknownName."""

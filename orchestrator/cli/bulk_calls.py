@@ -23,7 +23,7 @@ from orchestrator.pb.baton.v1 import bulk_pb2, bulk_pb2_grpc
 _STREAM_S = 10.0
 
 # Another order joins its request by `|`: beside what is its own, it has the same fields.
-BulkRequest = bulk_pb2.BulkCancelRequest | bulk_pb2.BulkRetryRequest
+BulkRequest = bulk_pb2.BulkCancelRequest | bulk_pb2.BulkRetryRequest | bulk_pb2.BulkMoveRequest
 MAX_DEFAULT = 10_000
 
 

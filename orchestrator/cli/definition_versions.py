@@ -9,6 +9,7 @@ import typer
 from orchestrator.cli import output
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
 from orchestrator.cli.holds import user
+from orchestrator.pb.baton.v1 import versions_pb2
 
 _TIMEOUT_S = 30.0
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -33,8 +34,13 @@ def diff(
     if not answer.changes:
         typer.echo("  both mean the same")
     for change in answer.changes:
-        what = {"added": change.after, "removed": change.before}.get(change.kind, f"{change.before} -> {change.after}")
-        typer.echo(f"  {_SIGNS.get(change.kind, '?')} {change.path}: {what}")
+        typer.echo(f"  {change_line(change)}")
+
+
+def change_line(change: versions_pb2.DefinitionChange) -> str:
+    """A difference in a line."""
+    what = {"added": change.after, "removed": change.before}.get(change.kind, f"{change.before} -> {change.after}")
+    return f"{_SIGNS.get(change.kind, '?')} {change.path}: {what}"
 
 
 def retire(

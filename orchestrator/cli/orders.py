@@ -42,14 +42,14 @@ def pause(
     saga: Saga, reason: Reason = "", by: By = "", endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False
 ) -> None:
     """Let no step of a saga begin until it is resumed; calls under way are heard."""
-    _order("PauseSaga", operations_pb2.SagaOrder(saga_id=saga, by=_who(by), reason=reason), endpoint, as_json)
+    _order("PauseSaga", operations_pb2.SagaOrder(saga_id=saga, by=who(by), reason=reason), endpoint, as_json)
 
 
 def resume(
     saga: Saga, reason: Reason = "", by: By = "", endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False
 ) -> None:
     """Let a paused saga go on."""
-    _order("ResumeSaga", operations_pb2.SagaOrder(saga_id=saga, by=_who(by), reason=reason), endpoint, as_json)
+    _order("ResumeSaga", operations_pb2.SagaOrder(saga_id=saga, by=who(by), reason=reason), endpoint, as_json)
 
 
 def retry(
@@ -72,10 +72,10 @@ def retry(
         raise typer.BadParameter("give a saga, or --stuck with --definition, --dry-run, --max", param_hint="SAGA")
     if stuck:
         chosen = bulk_pb2.BulkFilter(definition=definition, all=not definition)
-        many_asked = bulk_pb2.BulkRetryRequest(filter=chosen, reason=reason, by=_who(by), dry_run=dry_run, max=max_)
+        many_asked = bulk_pb2.BulkRetryRequest(filter=chosen, reason=reason, by=who(by), dry_run=dry_run, max=max_)
         many.give(endpoint, lambda client: client.bulk_order(many_asked), dry_run=dry_run, as_json=as_json)
         return
-    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=_who(by), reason=reason)
+    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=who(by), reason=reason)
     _order("RetrySaga", request, endpoint, as_json)
 
 
@@ -89,7 +89,7 @@ def skip(
     as_json: AsJson = False,
 ) -> None:
     """Pass a step over: it is not called any more, and never undone."""
-    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=_who(by), reason=reason, evidence=evidence)
+    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=who(by), reason=reason, evidence=evidence)
     _order("SkipStep", request, endpoint, as_json)
 
 
@@ -103,7 +103,7 @@ def resolve(
     as_json: AsJson = False,
 ) -> None:
     """Count the compensation of a step as done, because it was done by hand."""
-    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=_who(by), reason=reason, evidence=evidence)
+    request = operations_pb2.StepOrder(saga_id=saga, step=step, by=who(by), reason=reason, evidence=evidence)
     _order("ResolveStep", request, endpoint, as_json)
 
 
@@ -119,7 +119,7 @@ def force(
 ) -> None:
     """Count the action of a step as done, and go forward."""
     request = operations_pb2.ForceOrder(
-        saga_id=saga, step=step, by=_who(by), reason=reason, evidence=evidence, result_json=result
+        saga_id=saga, step=step, by=who(by), reason=reason, evidence=evidence, result_json=result
     )
     _order("ForceStep", request, endpoint, as_json)
 
@@ -133,7 +133,7 @@ def approve(
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
 ) -> None:
     """Say yes to a step that waits for a person."""
-    request = steps_pb2.ApproveStepRequest(saga_id=saga, step=step, by=_who(by), reason=reason, result_json=result)
+    request = steps_pb2.ApproveStepRequest(saga_id=saga, step=step, by=who(by), reason=reason, result_json=result)
     _say(_ask(Method(_Steps, "ApproveStep", steps_pb2.StepAnswer), request, endpoint).heeded)
 
 
@@ -141,7 +141,7 @@ def reject(
     saga: Saga, step: StepName, reason: Reason = "", by: By = "", endpoint: Endpoints = ENDPOINTS_DEFAULT
 ) -> None:
     """Say no to a step that waits for a person: the saga turns back."""
-    request = steps_pb2.RejectStepRequest(saga_id=saga, step=step, by=_who(by), reason=reason)
+    request = steps_pb2.RejectStepRequest(saga_id=saga, step=step, by=who(by), reason=reason)
     _say(_ask(Method(_Steps, "RejectStep", steps_pb2.StepAnswer), request, endpoint).heeded)
 
 
@@ -228,7 +228,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) 
         output.console().print(nothing)
 
 
-def _who(by: str) -> str:
+def who(by: str) -> str:
+    """Who orders something: whoever is named, else the user of this machine."""
     return by or getpass.getuser()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from orchestrator.driving import destinations
 from orchestrator.driving.driver import Driven
 from orchestrator.errors import LogUnavailable
 from orchestrator.saga.model import SagaId
@@ -40,6 +41,7 @@ class Admission:
     def __init__(self, term: Term, term_log: TermLog, means: Means) -> None:
         self._term = term
         self._log = term_log
+        self._registry = means.registry
         self._settings = means.settings
         self._clocks = means.clocks
         self._metrics = means.metrics
@@ -177,6 +179,7 @@ class Admission:
             after = page[-1].id
 
     async def _tell(self, look: Look, page: list[StoredSignal]) -> None:
+        found = await destinations.look_up(self._registry, [one.signal for one in page if one.signal is not None])
         asleep = {one.saga_id for one in page if one.signal and self._term.driven(one.saga_id) is None}
         taken: dict[SagaId, Driven] = {}
         for stored in await self._log.sagas(list(asleep)) if asleep else []:
@@ -187,11 +190,17 @@ class Admission:
                 vain = [one.id for one in page if one.saga_id == stored.id]
                 await self._log.refuse([Heard(number, "the rows of the saga cannot be understood") for number in vain])
         for one in page:
+            signal = one.signal
             driven = taken.get(one.saga_id) or self._term.driven(one.saga_id)
-            if one.signal is None:
+            if signal is None:
                 log.warning("signal_of_a_later_release", saga=str(one.saga_id), signal=one.id)
-            elif driven is not None and look.trusted(one.saga_id):
-                driven.tell(one.signal)
+                continue
+            way = None
+            if driven is not None and signal.id in found:
+                way = await destinations.route(self._registry, driven.saga, found[signal.id])
+                driven = taken.get(one.saga_id) or self._term.driven(one.saga_id)
+            if driven is not None and look.trusted(one.saga_id):
+                driven.tell(signal, way)
 
     async def _wake_sleepers(self) -> None:
         """Find out when the next saga is due; then take up what is due.

@@ -13,8 +13,7 @@ from orchestrator.driving.port import Invocation, Participants
 from orchestrator.errors import InvariantError
 from orchestrator.saga.commands import Ask, Begin, Call, Outcome, Refused
 from orchestrator.saga.definition import Method, Step
-from orchestrator.saga.events import Event
-from orchestrator.saga.evolve import NOT_TO_BE_MADE
+from orchestrator.saga.events import NOT_TO_BE_MADE, Event
 from orchestrator.saga.mapping import PointsNowhere
 from orchestrator.saga.model import Kind, Saga
 from orchestrator.saga.pausing import NO_PAUSES, Pauses, held_by

@@ -8,7 +8,7 @@ from orchestrator.driving.registry import Registry
 from orchestrator.errors import InvariantError, NotFound, Rejected
 from orchestrator.saga.commands import Accepted, Begin, Outcome, Refused, Succeeded
 from orchestrator.saga.definition import Child, Step
-from orchestrator.saga.evolve import NOT_TO_BE_MADE
+from orchestrator.saga.events import NOT_TO_BE_MADE
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.mapping import PointsNowhere
 from orchestrator.saga.model import Kind, Saga, SagaId, SagaState

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from orchestrator.driving.calls import Caller, Effort, Surroundings
 from orchestrator.driving.children import Children
+from orchestrator.driving.destinations import Route, addressed
 from orchestrator.driving.port import Participants
 from orchestrator.driving.stopwatch import Stopwatch
 from orchestrator.errors import InvariantError
@@ -41,6 +42,8 @@ class Driven:
     signals: deque[Signal] = field(default_factory=deque)
     # The numbers of all signals that were told, heeded or not: the log may show them as unheard for a while.
     told: set[int] = field(default_factory=set)
+    # By the numbers of the moves among the signals.
+    ways: dict[int, Route] = field(default_factory=dict)
 
     def cancel(self, reason: str) -> None:
         """Have the saga compensated, at once if it waits, else when the call in flight has ended."""
@@ -48,10 +51,12 @@ class Driven:
             self.cancel_reason = reason
             self.nudged.set()
 
-    def tell(self, signal: Signal) -> None:
-        """Have the saga heed a signal as soon as it can be; told again, it is ignored."""
+    def tell(self, signal: Signal, way: Route | None = None) -> None:
+        """Have the saga heed a signal as soon as it can be, a move with its way; told again, it is ignored."""
         if signal.id not in self.told:
             self.told.add(signal.id)
+            if way is not None:
+                self.ways[signal.id] = way
             self.signals.append(signal)
             self.nudged.set()
 
@@ -131,7 +136,8 @@ class Driver:
         driven.nudged.clear()
         for _ in range(len(driven.signals)):
             signal = driven.signals.popleft()
-            heeded = heed(driven.saga, signal, self._moment(), driven.cancel_reason)
+            named = addressed(signal, driven.ways.get(signal.id), driven.saga)
+            heeded = heed(driven.saga, named, self._moment(), driven.cancel_reason)
             if heeded is None:
                 driven.signals.append(signal)
             else:

@@ -9,7 +9,7 @@ import structlog
 from orchestrator.driving.breaker import Breaker, BreakerPolicy
 from orchestrator.driving.port import Answer, Invocation, Participants
 from orchestrator.saga.commands import Held, Unknown
-from orchestrator.saga.evolve import NOT_CALLED
+from orchestrator.saga.events import NOT_CALLED
 from orchestrator.telemetry import Metrics
 
 # What a call gives that has not reached its participant, or lost it on the way.

@@ -66,6 +66,7 @@ class Stopwatch:
                     | Status.PAUSED
                     | Status.RESUMED
                     | Status.RETRIED
+                    | Status.MOVED
                 ):
                     self._drop(saga, {cursor.position for cursor in saga.open})
         self._show_oldest()

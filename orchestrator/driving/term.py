@@ -26,7 +26,7 @@ from orchestrator.saga.events import Event
 from orchestrator.saga.machine import fold, parked
 from orchestrator.saga.model import Epoch, Saga, SagaId, SagaState
 from orchestrator.sagalog.port import Claim, Heard, StoredSaga, TermLog
-from orchestrator.sagalog.restoring import restored
+from orchestrator.sagalog.restoring import restored, versions
 from orchestrator.telemetry import Metrics
 
 log = structlog.get_logger()
@@ -210,8 +210,9 @@ class Term:
         return driven
 
     async def _restore(self, stored: StoredSaga) -> Saga:
-        compiled = await self._registry.get(stored.definition, stored.version)
-        return restored(stored, compiled.definition)
+        registry = self._registry
+        definitions = {n: (await registry.get(stored.definition, n)).definition for n in versions(stored)}
+        return restored(stored, definitions)
 
     async def _drive(self, driven: Driven) -> None:
         saga_id, ended = driven.saga.id, driven.saga.state.terminal

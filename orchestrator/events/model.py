@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from orchestrator.saga.model import SagaId
+from orchestrator.saga.events import Status
+from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.sagalog.records import TransitionRecord, is_terminal
 
 _CURSOR = re.compile(r"([0-9]{1,18})-([0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
@@ -73,9 +74,14 @@ class EventRecord:
     def type(self) -> str:
         """The transition by which a saga ends is one of the saga; else it is one of the step, if it has one."""
         transition = self.transition
-        if is_terminal(transition.state):
+        if is_terminal(transition.state) and not self._stays_parked:
             return SAGA_TYPE + transition.state.lower()
         return (STEP_TYPE if transition.step else SAGA_TYPE) + transition.status
+
+    @property
+    def _stays_parked(self) -> bool:
+        """Whether the saga was parked before: it hears an answer or is moved, and does not end by that."""
+        return self.transition.state == SagaState.FAILED and self.transition.status != Status.PARKED
 
 
 @dataclass(frozen=True, slots=True)

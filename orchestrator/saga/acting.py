@@ -15,8 +15,7 @@ from orchestrator.errors import InvariantError
 from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
 from orchestrator.saga.definition import OnUnknown, Step, Work
-from orchestrator.saga.events import Order, Status
-from orchestrator.saga.evolve import NOT_CALLED, NOT_TO_BE_MADE, PAUSED
+from orchestrator.saga.events import NOT_CALLED, NOT_TO_BE_MADE, PAUSED, Order, Status
 from orchestrator.saga.mapping import PointsNowhere, holds, value_of
 from orchestrator.saga.model import Cursor, Kind, SagaState, doubtful
 from orchestrator.saga.progress import committed, context, ready
@@ -76,6 +75,8 @@ def rejected(script: Script, cursor: Cursor, reason: str, order: Order | None) -
 def intend(script: Script) -> None:
     """Write the intents of all actions that may begin now, or begin again."""
     for cursor in script.saga.open:
+        if script.saga.state.terminal:
+            return  # An earlier one of them parked the saga.
         if cursor.kind is Kind.ACTION and script.wants_intent(cursor):
             _intend_again(script, cursor)
     while not script.saga.paused and (positions := ready(script.saga)):

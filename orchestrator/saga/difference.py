@@ -37,13 +37,19 @@ def changes(old: Definition, new: Definition) -> list[Change]:
     """What has to be said to make `new` of `old`: of the whole saga first, then step by step in the order of `new`."""
     found = list(_changed("", _whole(old), _whole(new)))
     olds, news = ({step.name: step for step in definition.steps} for definition in (old, new))
-    found += [Change(Kind.REMOVED, f"steps.{name}", before=_summary(olds[name])) for name in olds if name not in news]
+    found += [Change(Kind.REMOVED, f"steps.{name}", before=summary(olds[name])) for name in olds if name not in news]
     for name, step in news.items():
         if name not in olds:
-            found.append(Change(Kind.ADDED, f"steps.{name}", after=_summary(step)))
+            found.append(Change(Kind.ADDED, f"steps.{name}", after=summary(step)))
         else:
-            found += _changed(f"steps.{name}.", dict(_fields(old, olds[name])), dict(_fields(new, step)))
+            found += step_changes(old, olds[name], new, step)
     return found
+
+
+def step_changes(old: Definition, old_step: Step, new: Definition, new_step: Step) -> list[Change]:
+    """What differs between two steps; the paths begin with the name of the older one."""
+    before, after = dict(_fields(old, old_step)), dict(_fields(new, new_step))
+    return list(_changed(f"steps.{old_step.name}.", before, after))
 
 
 def _changed(prefix: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
@@ -66,7 +72,7 @@ def _whole(definition: Definition) -> dict[str, str]:
     }
 
 
-def _summary(step: Step) -> str:
+def summary(step: Step) -> str:
     """What a step does, in a few words."""
     match step.work:
         case Work.CALL:

@@ -11,6 +11,18 @@ from enum import StrEnum
 
 from orchestrator.saga.model import Epoch, Json
 
+# The code of a row that says that nobody was called.
+NOT_CALLED = "NOT_CALLED"
+
+# The code of a row that says that what a call, or a condition, is made of cannot be made of this saga.
+NOT_TO_BE_MADE = "MAPPING"
+
+# The code of a row that says that nobody was called because of a pause: of the definition, or of the participant.
+PAUSED = "PAUSED"
+
+# Rows with these codes tell of attempts that surely reached no participant.
+UNREACHED = frozenset({NOT_CALLED, PAUSED, NOT_TO_BE_MADE})
+
 
 class Status(StrEnum):
     """What a row of the step log says."""
@@ -42,6 +54,7 @@ class Status(StrEnum):
     RETRIED = "retried"  # Do not wait any longer; a parked saga goes on where it was parked.
     RESOLVED = "resolved"  # The compensation counts as done.
     FORCED = "forced"  # The action counts as done, with this result, and the saga goes forward.
+    MOVED = "moved"  # From here on the saga goes by another version of its definition: `result` has "from" and "to".
 
 
 @dataclass(frozen=True, slots=True)

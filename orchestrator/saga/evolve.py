@@ -8,13 +8,15 @@ Pure: values only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from orchestrator.errors import CorruptLog
 from orchestrator.saga import whole
-from orchestrator.saga.events import Event, Status
+from orchestrator.saga.definition import Definition
+from orchestrator.saga.events import NOT_TO_BE_MADE, PAUSED, UNREACHED, Event, Status
 from orchestrator.saga.model import (
     NO_EPOCH,
     Cursor,
@@ -29,28 +31,29 @@ from orchestrator.saga.model import (
 from orchestrator.saga.progress import ready, undoable
 from orchestrator.saga.transitions import TRANSITIONS
 
-# The code of a row that says that nobody was called.
-NOT_CALLED = "NOT_CALLED"
-
-# The code of a row that says that nobody was called because of a pause: of the definition, or of the participant.
-PAUSED = "PAUSED"
-
-# The code of a row that says that what a call, or a condition, is made of cannot be made of this saga.
-NOT_TO_BE_MADE = "MAPPING"
-
 # What may follow when a saga is parked.
 _REOPENING = frozenset({Status.RETRIED, Status.SKIPPED, Status.RESOLVED, Status.FORCED})
 
 # What a parked saga still hears, so that an answer is not lost: it stays parked.
-_HEARD_PARKED = frozenset({Status.COMPLETED})
+_HEARD_PARKED = frozenset({Status.COMPLETED, Status.MOVED})
+
+# The versions of a definition by their numbers; for a saga that was never moved, none is needed.
+Versions = Mapping[int, Definition]
+
+_NONE: Versions = MappingProxyType({})
 
 
-def evolve(saga: Saga, event: Event) -> Saga:
-    """The saga after `event`. Raises CorruptLog when the event cannot follow what the saga has seen."""
+def evolve(saga: Saga, event: Event, versions: Versions = _NONE) -> Saga:
+    """The saga after `event`; a move goes to one of `versions`.
+
+    Raises CorruptLog when the event cannot follow what the saga has seen.
+    """
     if event.sequence != saga.sequence + 1:
         raise CorruptLog(f"row {event.sequence} follows row {saga.sequence}")
     if saga.state.terminal and not _follows_the_end(saga.state, event.status):
         raise CorruptLog(f"row {event.sequence} ({event.status}) follows the end of a {saga.state} saga")
+    if event.status is Status.MOVED:
+        saga = whole.redefined(saga, event, versions)
     if event.position > len(saga.definition.steps):
         raise CorruptLog(f"row {event.sequence} names step {event.position} of {len(saga.definition.steps)}")
     after = _settled(_EVOLVE[event.status](saga, event))
@@ -66,10 +69,10 @@ def _follows_the_end(state: SagaState, status: Status) -> bool:
     return state is SagaState.COMPLETED and status is Status.UNDONE
 
 
-def fold(saga: Saga, events: Iterable[Event]) -> Saga:
-    """The saga after all of `events`. Raises CorruptLog as `evolve` does."""
+def fold(saga: Saga, events: Iterable[Event], versions: Versions = _NONE) -> Saga:
+    """The saga after all of `events`, each folded under the version that was in force. Raises as `evolve` does."""
     for event in events:
-        saga = evolve(saga, event)
+        saga = evolve(saga, event, versions)
     return saga
 
 
@@ -132,7 +135,15 @@ def _compensating(saga: Saga, event: Event) -> Saga:
     if event.position not in undoable(saga):
         raise whole.corrupt(event, "compensates a step whose turn it is not")
     cursor = Cursor(
-        event.position, Kind.COMPENSATION, event.attempt, 0, event.epoch, False, None, limit_at=event.retry_at
+        event.position,
+        Kind.COMPENSATION,
+        event.attempt,
+        0,
+        event.epoch,
+        False,
+        None,
+        limit_at=event.retry_at,
+        reached=event.position in saga.undo_reached,
     )
     return whole.after(saga, event, open=(*saga.open, cursor))
 
@@ -153,11 +164,12 @@ def _retrying(saga: Saga, event: Event) -> Saga:
     if event.retry_at is None:
         raise whole.corrupt(event, "does not say when to try again")
     spent = event.status not in (Status.HELD, Status.COMPENSATION_HELD)
-    sure = event.status is Status.REFUSED or event.code in (NOT_CALLED, PAUSED)
+    sure = event.status is Status.REFUSED or event.code in UNREACHED
     waiting = replace(
         cursor,
         failures=cursor.failures + spent,
         doubtful=cursor.doubtful or not sure,
+        reached=cursor.reached or event.code not in UNREACHED,
         retry_at=event.retry_at,
         phase=Phase.BACKOFF,
         paused=event.code == PAUSED and not spent,
@@ -169,7 +181,15 @@ def _absent(saga: Saga, event: Event) -> Saga:
     cursor = _expect(saga, event, Kind.ACTION)
     if not cursor.asking:
         raise whole.corrupt(event, "answers a question that nobody asked")
-    sure = replace(cursor, doubtful=False, asking=False, intent_epoch=NO_EPOCH, phase=Phase.INTENDED, retry_at=None)
+    sure = replace(
+        cursor,
+        doubtful=False,
+        asking=False,
+        intent_epoch=NO_EPOCH,
+        phase=Phase.INTENDED,
+        retry_at=None,
+        reached=True,
+    )
     return whole.after(saga, event, open=with_cursor(saga, sure))
 
 
@@ -261,7 +281,9 @@ def _compensated(saga: Saga, event: Event) -> Saga:
 
 
 def _compensation_failed(saga: Saga, event: Event) -> Saga:
-    _expect(saga, event, Kind.COMPENSATION)
+    cursor = _expect(saga, event, Kind.COMPENSATION)
+    never = not (cursor.reached or cursor.doubtful) and event.code in UNREACHED
+    known = never or event.position in saga.undo_reached
     return whole.after(
         saga,
         event,
@@ -269,6 +291,7 @@ def _compensation_failed(saga: Saga, event: Event) -> Saga:
         to_compensate=_less(saga.to_compensate, event.position),
         uncompensated=(*saga.uncompensated, event.position),
         failure=whole.failure_of(saga, event),
+        undo_reached=saga.undo_reached if known else (*saga.undo_reached, event.position),
     )
 
 
@@ -309,4 +332,5 @@ _EVOLVE = {
     Status.RETRIED: whole.retried,
     Status.RESOLVED: _compensated,
     Status.FORCED: _completed,
+    Status.MOVED: whole.after,
 }

@@ -17,7 +17,7 @@ from orchestrator.saga.commands import Ask, Begin, Call, Command, Intend, Outcom
 from orchestrator.saga.definition import Work
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.evolve import evolve, fold
-from orchestrator.saga.model import Cursor, Epoch, Kind, Phase, Saga
+from orchestrator.saga.model import Cursor, Epoch, Kind, Phase, Saga, SagaState
 from orchestrator.saga.progress import turnable
 from orchestrator.saga.script import Moment, Script
 
@@ -32,6 +32,8 @@ def next_commands(saga: Saga, epoch: Epoch) -> tuple[Command, ...]:
     """
     if saga.state.terminal:
         return ()
+    if saga.state is SagaState.PENDING and saga.starts_at is not None and not saga.paused:
+        return (Wait(saga.starts_at),)
     if not saga.paused and (not saga.open or any(_stale(cursor, epoch) for cursor in saga.open)):
         return (Intend(),)
     commands = [_asks_for(saga, cursor) for cursor in saga.open if not (saga.paused and _stale(cursor, epoch))]
@@ -95,7 +97,7 @@ def proceed(script: Script) -> None:
             script.add(Status.CANCELLED, message=script.cancel_reason)
         else:
             script.add(Status.EXPIRED, message=f"it has taken longer than {script.saga.definition.within_s:g} s")
-    if not script.saga.paused:
+    if not script.saga.paused and not script.early:
         acting.intend(script)
         undoing.intend(script)
 

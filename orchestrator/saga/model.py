@@ -95,6 +95,13 @@ class Cursor:
     limit_at: datetime | None = None
     asking: bool = False
     paused: bool = False
+    # Whether an earlier attempt reached the participant, or may have; a refused one did, and took no effect.
+    reached: bool = False
+
+
+def reached(cursor: Cursor) -> bool:
+    """Whether the participant may know of the step, so that another request under its key would be another's."""
+    return cursor.reached or cursor.phase is Phase.WAITING or doubtful(cursor)
 
 
 def doubtful(cursor: Cursor) -> bool:
@@ -134,6 +141,8 @@ class Saga:
     paused: bool = False
     parked_from: SagaState | None = None
     starts_at: datetime | None = None
+    # The steps of whose compensations an earlier series of attempts reached the participant, or may have.
+    undo_reached: tuple[int, ...] = ()
 
     @property
     def cursor(self) -> Cursor | None:

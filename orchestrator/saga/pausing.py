@@ -19,7 +19,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from orchestrator.saga.commands import Held
-from orchestrator.saga.evolve import PAUSED
+from orchestrator.saga.events import PAUSED
 from orchestrator.saga.model import Phase, Saga
 
 # A held step is tried again after so long at the least, in seconds, and after half as much again at the most. It is

@@ -75,13 +75,14 @@ def _plan(saga: Saga, status: Status) -> CancelPlan:
     if saga.state is not SagaState.COMPENSATING:
         turned = evolve(saga, Event(saga.sequence + 1, status, _NOBODYS, message="a plan"))
     known = context(turned)
-    calls = tuple(_planned(turned, position, known) for position in reversed(turned.to_compensate))
+    calls = tuple(planned(turned, position, known) for position in reversed(turned.to_compensate))
     touched = (*saga.executed, *(c.position for c in saga.open if c.doubtful or c.phase is not Phase.BACKOFF))
     alone = tuple(name for name in dict.fromkeys(_undone_by_nobody(saga, position) for position in touched) if name)
     return CancelPlan("", calls, alone)
 
 
-def _planned(saga: Saga, position: int, known: Json) -> PlannedCall:
+def planned(saga: Saga, position: int, known: Json) -> PlannedCall:
+    """The compensation of a step as it would be called by what is `known` now."""
     step = saga.definition.step(position)
     if step.compensation is None:
         return PlannedCall(step.name, "", "", {}, "")

@@ -60,7 +60,7 @@ def turnable(saga: Saga) -> bool:
 def wake_at(saga: Saga) -> datetime | None:
     """When there is something to do without anybody's saying so; None when there is now, FOREVER if there never is."""
     if saga.state is SagaState.PENDING and not saga.paused:
-        return None
+        return saga.starts_at
     times = []
     for cursor in saga.open:
         if cursor.phase is Phase.INTENDED:

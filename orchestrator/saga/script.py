@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator.saga.backoff import RetryPolicy
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.evolve import evolve
-from orchestrator.saga.model import Cursor, Epoch, Phase, Saga, outlasted
+from orchestrator.saga.model import Cursor, Epoch, Phase, Saga, SagaState, outlasted
 from orchestrator.saga.progress import turnable
 from orchestrator.saga.secrets import known_secrets, scrubbed
 
@@ -59,6 +60,19 @@ class Script:
         event = Event(self.saga.sequence + 1, status, self.moment.epoch, **fields)  # type: ignore[arg-type]
         self.saga = evolve(self.saga, event)
         self.events.append(event)
+
+    def move(self, to: Definition, order: Order | None) -> None:
+        """One more event: from here on the saga goes by another version of its definition."""
+        told = {"from": self.saga.definition.version, "to": to.version}
+        event = Event(self.saga.sequence + 1, Status.MOVED, self.moment.epoch, result=told, order=order)
+        self.saga = evolve(self.saga, event, {to.version: to})
+        self.events.append(event)
+
+    @property
+    def early(self) -> bool:
+        """Whether the saga is to begin at a time that has not come."""
+        starts_at = self.saga.starts_at
+        return self.saga.state is SagaState.PENDING and starts_at is not None and self.moment.now < starts_at
 
     @property
     def turn_back_wanted(self) -> bool:

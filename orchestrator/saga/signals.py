@@ -18,6 +18,7 @@ from orchestrator.saga.definition import Step, Work
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.machine import proceed
 from orchestrator.saga.model import Cursor, Json, Kind, Phase, Saga, SagaState
+from orchestrator.saga.moving import Destination, obstacles, told
 from orchestrator.saga.progress import ready
 from orchestrator.saga.script import Moment, Script
 from orchestrator.saga.whole import reopened
@@ -37,6 +38,7 @@ class Verb(StrEnum):
     SKIP = "skip"
     RESOLVE = "resolve"
     FORCE = "force"
+    MOVE = "move"  # Go on under another version of the definition.
     # What the log tells a parent and its child of one another.
     CHILD = "child"  # The child saga of a step has ended, or will not be undone.
     UNDO = "undo"  # The saga's parent turns back.
@@ -48,11 +50,12 @@ NEEDS_EVIDENCE = frozenset({Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
 # Orders that take a parked saga up again.
 REOPENING = frozenset({Verb.RETRY, Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
 
-# What is said once and would be lost: a parked saga takes it down, and stays parked.
-_TAKEN_DOWN = frozenset({Verb.COMPLETE, Verb.APPROVE})
+# A parked saga heeds these, and stays parked: what is said once and would be lost, and a move, which mends what it was
+# parked for.
+STAYING_PARKED = frozenset({Verb.COMPLETE, Verb.APPROVE, Verb.MOVE})
 
 # All that a parked saga hears.
-HEARD_PARKED = REOPENING | _TAKEN_DOWN
+HEARD_PARKED = REOPENING | STAYING_PARKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,16 @@ class Signal:
     code: str = ""
     message: str = ""
     order: Order | None = None
+    # Where a move goes to; whoever tells the saga has looked it up, since `result` only names it.
+    destination: Destination | None = None
+
+    @property
+    def version(self) -> tuple[str, int]:
+        """The definition and the version that a move goes to."""
+        named = self.result or {}
+        name, version = named.get("definition"), named.get("to")
+        # Whatever else stands there is a version that nobody has.
+        return (name, version) if isinstance(name, str) and isinstance(version, int) else ("", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +262,18 @@ def _force(script: Script, signal: Signal, position: int, cursor: Cursor | None)
     script.add(Status.FORCED, position=position, result=signal.result or {}, order=signal.order)
 
 
+def _move(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
+    """Go on under another version. Calls under way are a part of what has begun; what comes of them is heard there."""
+    to = signal.destination
+    if to is None or to.definition is None:
+        raise _Refusal(to.why_not if to is not None else "nobody has said where the saga is to be moved to")
+    if signal.order is None or not signal.order.reason.strip():
+        raise _Refusal("move needs a reason")
+    if found := obstacles(script.saga, to, script.moment.now):
+        raise _Refusal(f"it cannot be moved to version {to.definition.version}: {told(found)}")
+    script.move(to.definition, signal.order)
+
+
 def _must_act(saga: Saga, position: int, cursor: Cursor | None, what: str) -> None:
     """Refuse unless the action of the step is what the saga is at, or comes to next."""
     step = _step(saga, position)
@@ -287,6 +312,7 @@ _HEED: dict[Verb, Callable[[Script, Signal, int, Cursor | None], None]] = {
     Verb.SKIP: _skip,
     Verb.RESOLVE: _resolve,
     Verb.FORCE: _force,
+    Verb.MOVE: _move,
     Verb.CHILD: _child,
     Verb.UNDO: _undo,
 }

@@ -15,28 +15,29 @@ _P, _R, _B = SagaState.PENDING, SagaState.RUNNING, SagaState.COMPENSATING
 _DONE, _UNDONE, _PARKED = SagaState.COMPLETED, SagaState.COMPENSATED, SagaState.FAILED
 
 TABLE: dict[tuple[SagaState, SagaState], str] = {
-    (_P, _P): "paused resumed",
+    (_P, _P): "moved paused resumed",
     (_P, _R): "executing forced skipped waiting",
     (_P, _DONE): "forced skipped",
     (_P, _UNDONE): "cancelled expired failed",
     (_P, _PARKED): "parked",
     (_R, _R): (
-        "absent completed executing forced held paused querying refused resumed retried retrying skipped waiting"
+        "absent completed executing forced held moved paused querying refused resumed retried retrying skipped waiting"
     ),
-    (_R, _DONE): "completed forced skipped",
+    # A version in which nothing is left to do.
+    (_R, _DONE): "completed forced moved skipped",
     (_R, _B): "cancelled expired failed unknown",
     (_R, _UNDONE): "cancelled expired failed unknown",
     (_R, _PARKED): "parked",
     (_B, _B): (
         "absent compensated compensating compensation_failed compensation_held compensation_retrying "
-        "compensation_waiting completed failed paused resolved resumed retried unknown"
+        "compensation_waiting completed failed moved paused resolved resumed retried unknown"
     ),
     (_B, _UNDONE): "compensated completed failed resolved unknown",
     (_B, _PARKED): "parked",
     # A child saga whose parent turns back.
     (_DONE, _B): "undone",
     (_DONE, _UNDONE): "undone",
-    (_PARKED, _PARKED): "completed",
+    (_PARKED, _PARKED): "completed moved",
     (_PARKED, _P): "retried",
     (_PARKED, _R): "forced retried skipped",
     (_PARKED, _DONE): "forced retried skipped",

@@ -12,8 +12,7 @@ from orchestrator.errors import InvariantError
 from orchestrator.saga.acting import hold
 from orchestrator.saga.backoff import COMPENSATION_RETRY, RetryPolicy
 from orchestrator.saga.commands import Accepted, Held, Outcome, Ready, Refused, Succeeded, Unknown
-from orchestrator.saga.events import Status
-from orchestrator.saga.evolve import NOT_TO_BE_MADE
+from orchestrator.saga.events import NOT_TO_BE_MADE, Status
 from orchestrator.saga.model import Cursor, Kind, SagaState
 from orchestrator.saga.progress import undoable
 from orchestrator.saga.script import Script

@@ -5,13 +5,24 @@ Pure: values only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.errors import CorruptLog
-from orchestrator.saga.definition import Work
-from orchestrator.saga.events import Event, Status
-from orchestrator.saga.model import NO_EPOCH, Cursor, Failure, Phase, Saga, SagaState, doubtful, outlasted
+from orchestrator.saga.definition import Definition, Work
+from orchestrator.saga.events import NOT_TO_BE_MADE, Event, Status
+from orchestrator.saga.model import (
+    NO_EPOCH,
+    Cursor,
+    Failure,
+    Phase,
+    Saga,
+    SagaState,
+    doubtful,
+    outlasted,
+    with_cursor,
+)
 
 
 def after(saga: Saga, event: Event, **changes: Any) -> Saga:
@@ -56,7 +67,28 @@ def parked(saga: Saga, event: Event) -> Saga:
     failure = Failure(name, event.code or "PARKED", event.message or "")
     if saga.failure is not None and event.position == 0:
         failure = saga.failure
-    return after(saga, event, state=SagaState.FAILED, failure=failure, parked_from=saga.state)
+    return after(
+        saga, event, state=SagaState.FAILED, failure=failure, parked_from=saga.state, open=_unmade(saga, event)
+    )
+
+
+def _unmade(saga: Saga, event: Event) -> tuple[Cursor, ...]:
+    """The cursors behind a row that parks the saga: a call that could not be made has reached nobody."""
+    here = saga.at(event.position)
+    if here is None or here.phase is not Phase.INTENDED or event.code != NOT_TO_BE_MADE:
+        return saga.open
+    return with_cursor(saga, replace(here, intent_epoch=NO_EPOCH))
+
+
+def redefined(saga: Saga, event: Event, versions: Mapping[int, Definition]) -> Saga:
+    """The saga under the version that a move names."""
+    told = event.result or {}
+    if told.get("from") != saga.definition.version:
+        raise corrupt(event, f"moves from version {told.get('from')} what is at version {saga.definition.version}")
+    definition = versions.get(told.get("to", 0))
+    if definition is None:
+        raise corrupt(event, f"moves to version {told.get('to')}, which is not at hand")
+    return replace(saga, definition=definition)
 
 
 def paused(saga: Saga, event: Event) -> Saga:

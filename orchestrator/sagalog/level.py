@@ -9,7 +9,7 @@ from __future__ import annotations
 # definition, a new column that changes when or how a saga is driven. Rows that are only shown need no new level.
 #
 # 1: executing to parked; steps one after the other.
-# 2: steps that wait, are asked about, held, skipped; branches, children, signals, delayed starts.
+# 2: steps that wait, are asked about, held, skipped; branches, children, signals, delayed starts, moves.
 READING_LEVEL = 2
 
 # Passed at connect: it holds for the whole session.

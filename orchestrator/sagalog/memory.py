@@ -14,8 +14,7 @@ from typing import Self
 from uuid import UUID
 
 from orchestrator.errors import Fenced, LogUnavailable
-from orchestrator.saga.events import Event, Status
-from orchestrator.saga.evolve import PAUSED
+from orchestrator.saga.events import PAUSED, Event, Status
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
 from orchestrator.saga.pausing import Pause
 from orchestrator.saga.progress import FOREVER, wake_at
@@ -144,7 +143,7 @@ class MemorySagaLog:
         fresh = [event for event in events if event.sequence > last]
         if fresh:
             row.events.extend(fresh)
-            row.state, row.epoch = saga.state, epoch
+            row.state, row.epoch, row.version = saga.state, epoch, saga.definition.version
             row.error = saga.failure.message if saga.failure else None
             row.wake_at = None if saga.state.terminal else wake_at(saga)
             if saga.state in (SagaState.COMPLETED, SagaState.COMPENSATED):

@@ -63,7 +63,7 @@ _LOG_PARAMETERS = (
     "log_retry_at_s",
     "log_ordered",
 )
-_STATE_PARAMETERS = ("saga", "state", "step", "sequence", "result", "error", "next_run_at_s", "finished")
+_STATE_PARAMETERS = ("saga", "state", "step", "sequence", "result", "error", "next_run_at_s", "finished", "version")
 
 
 def _log_row(saga: Saga, event: Event) -> Row:
@@ -96,6 +96,7 @@ def _state_row(saga: Saga) -> Row:
         error,
         0.0 if saga.state.terminal else _seconds(wake_at(saga)),
         saga.state.terminal,
+        saga.definition.version,
     )
 
 

@@ -59,6 +59,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
 -- under the same epoch: it must not set the saga's row back, so a row that has come as far is left alone.
 -- Signals are heard in the statement that writes what they led to. A parent is told of the end of its child, and why the
 -- child will not be undone, in the very statement that writes it. The answer says what time it is by this clock.
+-- The version changes when a saga is moved: in the same statement as the row that says so.
 WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
 ), logged AS (
@@ -83,11 +84,13 @@ WITH fence AS MATERIALIZED (
         error = nullif(c.error, '')::jsonb,
         next_run_at = to_timestamp(nullif(c.next_run_at_s, 0)),
         updated_at = clock_timestamp(),
-        finished_at = CASE WHEN c.finished THEN clock_timestamp() END
+        finished_at = CASE WHEN c.finished THEN clock_timestamp() END,
+        version = c.version
     FROM fence, unnest(
         %(saga)b::uuid[], %(state)b::text[], %(step)b::text[], %(sequence)b::bigint[],
-        %(result)b::text[], %(error)b::text[], %(next_run_at_s)b::float8[], %(finished)b::boolean[]
-    ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished)
+        %(result)b::text[], %(error)b::text[], %(next_run_at_s)b::float8[], %(finished)b::boolean[],
+        %(version)b::integer[]
+    ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished, version)
     WHERE s.id = c.id AND s.sequence < c.sequence
     RETURNING s.parent, s.parent_step, s.shard, s.state, s.result, s.error
 ), heard AS (

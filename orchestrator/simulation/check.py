@@ -19,7 +19,7 @@ from orchestrator.audit.evidence import (
 )
 from orchestrator.audit.finding import Finding
 from orchestrator.audit.judge import Verdict, judge
-from orchestrator.saga.evolve import PAUSED
+from orchestrator.saga.events import PAUSED
 from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.simulation.orders import definitions
 from orchestrator.simulation.postgres import Logged

@@ -135,12 +135,12 @@ class Serving:
         self.term = term
 
     async def __aenter__(self) -> TermLog:
-        self._writer = asyncio.create_task(self.term.run())
+        self.writer = asyncio.create_task(self.term.run())
         return self.term
 
     async def __aexit__(self, *_: Any) -> None:
-        self._writer.cancel()
-        await asyncio.gather(self._writer, return_exceptions=True)
+        self.writer.cancel()
+        await asyncio.gather(self.writer, return_exceptions=True)
         await self.term.close()
 
 

@@ -56,6 +56,8 @@ class Case:
     ends: frozenset[str]
     rules: tuple[Rule, ...] = ()
     cancel_at: int | None = None
+    # The effect before which somebody orders that the saga be moved to the next version.
+    move_at: int | None = None
 
     def turn(self, position: int, kind: Kind, attempt: int) -> Turn:
         """What becomes of this call."""
@@ -65,8 +67,11 @@ class Case:
         return Turn.DONE
 
 
-def cases(definition: Definition) -> Iterator[Case]:
-    """Every case of a definition."""
+def cases(definition: Definition, *, moves: bool = False) -> Iterator[Case]:
+    """Every case of a definition; of one that has a next version, the moves to it."""
+    if moves:
+        yield from _moves(definition)
+        return
     yield Case("success", COMPLETED)
     for position, step in enumerate(definition.steps, start=1):
         yield Case(f"{step.name} refused", COMPENSATED, (Rule(position, Turn.REFUSED),))
@@ -78,6 +83,19 @@ def cases(definition: Definition) -> Iterator[Case]:
         yield Case(f"cancelled before effect {effect}", ENDED, cancel_at=effect)
     last = Rule(len(definition.steps), Turn.UNREACHED)
     yield Case("cancelled while it retries", COMPENSATED, (last,), cancel_at=2 * len(definition.steps) + 2)
+
+
+def _moves(definition: Definition) -> Iterator[Case]:
+    """A move before each effect of the successful run, and of one that turns back or hears nothing."""
+    last = len(definition.steps)
+    for effect in range(2 * last + 2):
+        yield Case(f"moved before effect {effect}", COMPLETED, move_at=effect)
+        if effect % 2:
+            rules = (Rule(last, Turn.REFUSED),)
+            yield Case(f"moved before effect {effect}, then refused", COMPENSATED, rules, move_at=effect)
+        else:
+            rules = (Rule(last, Turn.UNHEARD, 1),)
+            yield Case(f"moved before effect {effect}, once unheard", COMPLETED, rules, move_at=effect)
 
 
 def _silences(definition: Definition, position: int) -> Iterator[Case]:

@@ -19,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
+from orchestrator.saga.events import Order
+from orchestrator.saga.signals import Signal, Verb
+
 from .cases import Case
 from .run import Deliver, Meanwhile, Point, Run, Stage
 from .world import SAGA, World
@@ -69,8 +72,7 @@ class Explorer:
 
     def explore(self, world: World) -> Tally:
         """Strike everywhere, from this world on."""
-        cancelled = () if self._case.cancel_at is None else ((self._case.cancel_at, cancel),)
-        begun = Begun(world, meanwhile=cancelled)
+        begun = Begun(world, meanwhile=meanwhile(self._case))
         golden = self._run(begun)
         self.tally.effects = len(golden.points)
         for number, point in enumerate(golden.points):
@@ -146,11 +148,9 @@ class Explorer:
             self._judge(late, (*begun.faults, f"{fault}, after the end"), None)
 
     def _left(self, world: World) -> World:
-        """What a crash leaves. A cancellation that was to come yet comes while nobody leads."""
-        if self._case.cancel_at is None or world.row.cancel_reason is not None or world.row.state.terminal:
-            return world
-        world = world.fork()
-        cancel(world)
+        """What a crash leaves. A cancellation, or a move, that was to come yet comes while nobody leads."""
+        for _, order in meanwhile(self._case):
+            world = self._stage.changed(world, order) or world
         return world
 
     def _judge(self, world: World, faults: tuple[str, ...], broken: str | None) -> None:
@@ -162,6 +162,21 @@ class Explorer:
         if against:
             where = f"{world.flow.definition.name}, {self._case.name}"
             self.tally.violations.append("\n    ".join((where, *(f"fault: {fault}" for fault in faults), *against)))
+
+
+def meanwhile(case: Case) -> Meanwhile:
+    """What somebody orders in the course of a case."""
+    ordered = ((case.cancel_at, cancel), (case.move_at, move))
+    return tuple((effect, order) for effect, order in ordered if effect is not None)
+
+
+def move(world: World) -> None:
+    """Order, once, that the saga be moved to the next version of its definition."""
+    to = world.flow.next
+    assert to is not None
+    if not world.log.posted and not world.row.state.terminal:
+        order = Order("ann", "a better version")
+        world.log.post(SAGA, Signal(0, Verb.MOVE, result={"definition": to.name, "to": to.version}, order=order))
 
 
 def cancel(world: World) -> None:

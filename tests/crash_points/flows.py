@@ -30,6 +30,13 @@ class Flow:
 
     definition: Definition
     input: Json
+    # A version that the saga may be moved to meanwhile; it has every step of the first one.
+    next: Definition | None = None
+
+    @property
+    def versions(self) -> tuple[Definition, ...]:
+        """The versions, the newest last."""
+        return (self.definition,) if self.next is None else (self.definition, self.next)
 
 
 # By the name of the file, without .yaml.
@@ -45,6 +52,21 @@ FLOWS: dict[str, Json] = {
 # A second crash in each of its runs takes minutes and shows what the shorter flows show: the command strikes them, the
 # suite leaves them out.
 SINGLE_FAULTS_IN_SUITE = frozenset({"order"})
+
+_MOVED = """
+name: moved
+steps:
+  - name: book
+    service: 's:1'
+    action: {{method: t.S/Book}}
+    compensation: {{method: t.S/Unbook}}
+  - name: pay
+    service: 's:2'
+    timeout: {timeout}
+    retry: {{retries: 1, initial: 10ms, jitter: 0}}
+    action: {{method: t.S/Pay, request: {{key: results.book.key}}}}
+    compensation: {{method: t.S/Repay}}
+"""
 
 # What the definitions above make no use of.
 FEATURES: dict[str, tuple[str, Json]] = {
@@ -90,6 +112,18 @@ steps:
 """,
         {},
     ),
+    "moved": (_MOVED.format(timeout="5s"), {}),
+}
+
+# Of the features, the versions that sagas are moved to.
+NEXT = {
+    "moved": _MOVED.format(timeout="9s")
+    + """
+  - name: thank
+    service: 's:1'
+    action: {method: t.S/Thank, request: {key: results.pay.key}}
+    compensation: {method: t.S/Regret}
+"""
 }
 
 
@@ -99,7 +133,8 @@ def flow(name: str) -> Flow:
         text = expand((DEFINITIONS / f"{name}.yaml").read_text(encoding="utf-8"), {})
         return Flow(parse(text, 1), FLOWS[name])
     text, value = FEATURES[name]
-    return Flow(parse(text, 1), value)
+    later = NEXT.get(name)
+    return Flow(parse(text, 1), value, None if later is None else parse(later, 2))
 
 
 def names() -> list[str]:

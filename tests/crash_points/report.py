@@ -49,7 +49,7 @@ def staged() -> Iterator[Stage]:
 def _explore(name: str, number: int, pairs: bool, exact: bool) -> tuple[Tally, float]:
     """Every crash point of one case of a flow, by its number; and the seconds that took."""
     began_s, subject = time.monotonic(), flow(name)
-    case = list(cases(subject.definition))[number]
+    case = list(cases(subject.definition, moves=subject.next is not None))[number]
     with staged() as stage:
         world = new_world(subject, DatedLog(stage.clock))
         tally = Explorer(stage, case, pairs=pairs, exact=exact).explore(world)
@@ -73,7 +73,7 @@ def explore_all(
         begun = {
             name: [
                 pool.submit(_explore, name, number, name not in singles_alone, exact)
-                for number, _ in enumerate(cases(flow(name).definition))
+                for number, _ in enumerate(cases(flow(name).definition, moves=flow(name).next is not None))
             ]
             for name in sorted(names, key=lambda name: -len(flow(name).definition.steps))
         }

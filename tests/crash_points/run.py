@@ -17,10 +17,10 @@ from orchestrator.driving.leader import Leader
 from orchestrator.driving.port import Invocation
 from orchestrator.driving.registry import Compiled, Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
-from orchestrator.errors import NotFound
+from orchestrator.errors import FieldViolation, NotFound
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event
-from orchestrator.saga.model import Epoch, Saga, SagaId
+from orchestrator.saga.model import Epoch, Json, Saga, SagaId
 from orchestrator.sagalog.memory import MemoryTermLog
 from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredPause, StoredSaga, StoredSignal, TermLog
 from orchestrator.simulation.loop import SimulationLoop
@@ -110,11 +110,18 @@ class _Mandate:
         return True
 
 
+class _Uncoded(Compiled):
+    """A version whose methods have no descriptors: any input will do."""
+
+    def check_input(self, value: Json, labels: dict[str, str]) -> tuple[FieldViolation, ...]:
+        return ()
+
+
 class _Definitions(Registry):
-    """Knows the definition of one flow."""
+    """Knows the definitions of one flow."""
 
     def __init__(self, flow: Flow) -> None:
-        self._compiled = {(flow.definition.name, flow.definition.version): Compiled(flow.definition, {})}
+        self._compiled = {(version.name, version.version): _Uncoded(version, {}) for version in flow.versions}
 
     async def get(self, name: str, version: int) -> Compiled:
         if (name, version) not in self._compiled:
@@ -282,7 +289,7 @@ class _Participants:
 
     async def call(self, invocation: Invocation) -> Outcome:
         world = self._witness.world
-        position = [step.name for step in world.flow.definition.steps].index(invocation.step) + 1
+        position = [step.name for step in world.flow.versions[-1].steps].index(invocation.step) + 1
         turn = self._case.turn(position, invocation.kind, invocation.attempt)
 
         def arrive(world: World) -> Outcome:

@@ -7,10 +7,9 @@ import os
 import pytest
 
 from .cases import Case, Rule, Turn, cases
-from .explore import Explorer, cancel
+from .explore import Explorer, meanwhile
 from .flows import DEFINITIONS, FLOWS, SINGLE_FAULTS_IN_SUITE, flow, names
 from .report import Explored, explore_all, staged
-from .run import Meanwhile
 from .world import DatedLog, new_world
 
 
@@ -37,16 +36,12 @@ def test_every_case_comes_about(name: str) -> None:
     """Without any crash a case ends in one way only, and the cases of a flow show all the ways."""
     ends: dict[str, set[str]] = {}
     with staged() as stage:
-        for case in cases(flow(name).definition):
-            run = stage.perform(new_world(flow(name), DatedLog(stage.clock)), case, _cancelled(case))
+        for case in cases(flow(name).definition, moves=flow(name).next is not None):
+            run = stage.perform(new_world(flow(name), DatedLog(stage.clock)), case, meanwhile(case))
             assert run.broken is None
             assert run.world.row.state in case.ends
             ends.setdefault(run.world.row.state, set()).add(case.name)
     assert {"COMPLETED", "COMPENSATED"} <= ends.keys()
-
-
-def _cancelled(case: Case) -> Meanwhile:
-    return () if case.cancel_at is None else ((case.cancel_at, cancel),)
 
 
 @pytest.mark.parametrize("acknowledged", [False, True], ids=["before", "after"])
@@ -77,3 +72,13 @@ def test_worlds_in_the_same_state_have_the_same_future() -> None:
         assert not tallies[1].violations
         assert tallies[0].pairs == tallies[1].pairs
         assert tallies[0].runs < tallies[1].runs
+
+
+def test_a_move_that_is_ordered_before_the_last_write_is_made() -> None:
+    subject = flow("moved")
+    versions = {}
+    with staged() as stage:
+        for case in cases(subject.definition, moves=True):
+            run = stage.perform(new_world(subject, DatedLog(stage.clock)), case, meanwhile(case))
+            versions[case.name] = run.world.row.version
+    assert [versions[f"moved before effect {effect}"] for effect in range(6)] == [2, 2, 2, 2, 2, 1]

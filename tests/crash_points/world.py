@@ -118,7 +118,8 @@ class World:
         row, shop = self.row, self.shop
         events = tuple((e.sequence, e.status, e.epoch, e.position, e.attempt, e.code, e.retry_at) for e in row.events)
         return (
-            (row.state, row.epoch, row.cancel_reason, events, tuple(self.log.dates)),
+            (row.state, row.epoch, row.cancel_reason, row.version, events, tuple(self.log.dates)),
+            tuple((posted.signal.verb, posted.heard, posted.refusal) for posted in self.log.posted.values()),
             (self.log.epoch, tuple(self.log.raises), self.now_s, self.victories),
             (tuple(shop.effects), frozenset(shop.tombstones), tuple(shop.epochs.items())),
             tuple((key, type(answer)) for key, answer in shop.answers.items()),
@@ -139,7 +140,8 @@ class World:
         last = row.events[-1].retry_at if row.events else None
         wait_s = 0.0 if last is None else max(0.0, (last - day_time(self.now_s)).total_seconds())
         return (
-            (row.state, row.cancel_reason, tuple(told), wait_s),
+            (row.state, row.cancel_reason, row.version, tuple(told), wait_s),
+            tuple((posted.signal.verb, posted.heard, posted.refusal) for posted in self.log.posted.values()),
             (tuple(effect.key for effect in shop.effects), frozenset(shop.tombstones)),
             frozenset((key, type(answer)) for key, answer in shop.answers.items()),
         )
@@ -150,8 +152,8 @@ class World:
         return judge(self._evidence(), circumstances)
 
     def _evidence(self) -> Evidence:
-        row, definition = self.row, self.flow.definition
-        names = ["", *(step.name for step in definition.steps)]
+        row = self.row
+        names = ["", *(step.name for step in self.flow.versions[-1].steps)]
         error = None if row.error is None else {"message": row.error}
         saga = SagaRow(str(row.id), REQUEST, 0, row.definition, row.version, str(row.state), error, row.input)
         return Evidence(
@@ -168,6 +170,7 @@ class World:
                 (definition.name, definition.version): tuple(
                     StepShape(step.name, step.compensation is not None) for step in definition.steps
                 )
+                for definition in self.flow.versions
             },
             effects=[
                 EffectRow(e.service, number, str(e.saga_id), e.step, str(e.kind), e.epoch, {}, day_time(e.at_s))

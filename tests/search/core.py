@@ -144,7 +144,8 @@ COMPARED = (
     "paused",
     "parked_from",
 )
-CLEARED: dict[str, object] = {"sequence": 0, "results": (), "failure": None, "cancel_reason": None}
+# Who was ever reached decides about moves alone, and nobody moves a saga here.
+CLEARED: dict[str, object] = {"sequence": 0, "results": (), "failure": None, "cancel_reason": None, "undo_reached": ()}
 CONSTANT = ("id", "definition", "input", "labels", "created_at", "starts_at")
 
 _compared = attrgetter(*COMPARED)
@@ -152,7 +153,7 @@ _compared = attrgetter(*COMPARED)
 
 def normal(saga: Saga) -> Saga:
     """The saga without what the core only writes."""
-    cursors = tuple(replace(cursor, attempt=1) for cursor in saga.open)
+    cursors = tuple(replace(cursor, attempt=1, reached=False) for cursor in saga.open)
     return replace(saga, open=cursors, **CLEARED)  # type: ignore[arg-type]
 
 

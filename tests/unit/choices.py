@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestrator.saga.commands import Accepted, Ask, Call, Held, Intend, Outcome, Ready, Refused, Succeeded, Unknown
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Order
 from orchestrator.saga.machine import Moment, decide, evolve, next_commands, parked
 from orchestrator.saga.model import Epoch, Saga, SagaState
+from orchestrator.saga.moving import Destination
 from orchestrator.saga.signals import Signal, Verb, heed
 
 from .sagas import EPOCH, NOW
@@ -35,6 +37,8 @@ class World:
     events: tuple[Event, ...] = ()
     # A step of another saga runs it, and may turn back when it has completed.
     child: bool = False
+    # The versions that it may be moved to.
+    versions: tuple[Definition, ...] = ()
 
     @property
     def moment(self) -> Moment:
@@ -86,6 +90,13 @@ def _commands(world: World) -> Iterator[tuple[str, World]]:
 
 def _signals(world: World) -> Iterator[tuple[str, World]]:
     steps = world.saga.definition.steps
+    for to in world.versions:
+        destination = Destination(to, from_version=world.saga.definition.version)
+        heeded = heed(
+            world.saga, Signal(1, Verb.MOVE, order=ORDER, destination=destination), world.moment, world.cancel
+        )
+        if heeded is not None and heeded.events:
+            yield f"move {to.version}", replace(world, saga=heeded.saga, events=heeded.events)
     for verb in Verb:
         whole = verb in (Verb.PAUSE, Verb.RESUME)
         for step in ("",) if whole else [step.name for step in steps]:
@@ -109,5 +120,6 @@ def key(world: World) -> object:
     )
     return (
         saga.state, cursors, saga.executed, saga.skipped, saga.to_compensate, saga.compensated,
-        saga.uncompensated, saga.paused, saga.parked_from, left(saga.deadline), world.epoch, world.cancel is None,
+        saga.uncompensated, saga.undo_reached,
+        saga.definition.version, saga.paused, saga.parked_from, left(saga.deadline), world.epoch, world.cancel is None,
     )  # fmt: skip

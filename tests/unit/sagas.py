@@ -12,6 +12,7 @@ from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Order
 from orchestrator.saga.machine import Moment, decide, fold, next_commands
 from orchestrator.saga.model import Epoch, Kind, Saga, SagaId
+from orchestrator.saga.moving import Destination
 from orchestrator.saga.parse import parse
 from orchestrator.saga.signals import Signal, Verb, heed
 
@@ -74,6 +75,7 @@ class Walk:
         self.now = NOW
         self.epoch = EPOCH
         self.cancel: str | None = None
+        self.versions = {saga.definition.version: saga.definition}
 
     def tell(self, step: str, outcome: Outcome) -> Walk:
         """An outcome of a step; of the saga as a whole when `step` is empty."""
@@ -116,8 +118,14 @@ class Walk:
     def _went(self, saga: Saga, events: tuple[Event, ...]) -> Walk:
         self.saga = saga
         self.log += events
-        assert fold(self.start, self.log) == saga
+        assert fold(self.start, self.log, self.versions) == saga
         return self
+
+    def move(self, to: Definition, **destination: object) -> str:
+        """Move the saga to another version; the reason for which it was refused."""
+        self.versions[to.version] = to
+        there = Destination(to, **{"from_version": self.saga.definition.version, **destination})  # type: ignore[arg-type]
+        return self.signal(Verb.MOVE, destination=there)
 
     @property
     def calls(self) -> set[str]:
@@ -144,8 +152,8 @@ class Walk:
     @property
     def told(self) -> list[str]:
         """The log, as `status step`."""
-        steps = self.saga.definition.steps
-        return [f"{e.status} {steps[e.position - 1].name if e.position else ''}".strip() for e in self.log]
+        steps = {n: s.name for v in self.versions.values() for n, s in enumerate(v.steps, start=1)}
+        return [f"{e.status} {steps[e.position] if e.position else ''}".strip() for e in self.log]
 
     def _position(self, step: str) -> int:
         names = [known.name for known in self.saga.definition.steps]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -14,13 +15,14 @@ from orchestrator.driving.port import Answer, Invocation
 from orchestrator.saga.commands import Accepted, Refused, Succeeded
 from orchestrator.saga.events import Order
 from orchestrator.saga.model import Saga, SagaState
+from orchestrator.saga.moving import Destination
 from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import Claim
 from orchestrator.telemetry import Metrics
 
-from .sagas import graph
+from .sagas import Says, graph, graph_definition
 
 OK = Succeeded({})
 ORDER = Order("kim", "because", "a receipt")
@@ -199,3 +201,57 @@ def test_a_look_is_not_believed_about_a_saga_that_was_left_while_it_was_open() -
         with looks.open() as late:
             assert late.trusted(saga)
         assert not early.trusted(saga)
+
+
+def moving(stage: Stage, *steps: Says) -> int:
+    """Order that the saga be moved to a version of these steps; the number of the signal."""
+    to = replace(graph_definition(*steps), version=2)
+    signal = Signal(0, Verb.MOVE, order=ORDER, destination=Destination(to, from_version=1))
+    number = stage.store.post(stage.driven.saga.id, signal)
+    stage.driven.tell(replace(signal, id=number))
+    return number
+
+
+async def test_a_move_is_heeded_beside_calls_under_way_and_what_may_begin_then_is_called_at_once() -> None:
+    stage = Stage(graph({}, {"after": []}))
+    async with asyncio.TaskGroup() as group:
+        driving = group.create_task(stage.drive())
+        await stage.participants.called("a", "b")
+        number = moving(stage, {}, {"after": []}, {"after": []})
+        await stage.participants.called("a", "b", "c")
+        assert stage.store.posted[number].heard
+        assert stage.store.rows[stage.driven.saga.id].version == 2
+        for name in "abc":
+            stage.participants.answer(name)
+    assert driving.result().state is SagaState.COMPLETED
+    assert stage.told[:4] == ["executing 1", "executing 2", "moved 0", "executing 3"]
+    assert stage.participants.calls == ["a", "b", "c"]
+
+
+async def test_a_move_told_during_a_call_comes_before_the_next_step() -> None:
+    stage = Stage(graph({}, {}))
+    async with asyncio.TaskGroup() as group:
+        driving = group.create_task(stage.drive())
+        await stage.participants.called("a")
+        moving(stage, {}, {"action": {"method": "t.S/Other"}}, {})
+        stage.participants.answer("a")
+        await stage.participants.called("b")
+        stage.participants.answer("b")
+        await stage.participants.called("c")
+        stage.participants.answer("c")
+    assert driving.result().definition.version == 2
+    assert stage.told[:4] == ["executing 1", "moved 0", "completed 1", "executing 2"]
+
+
+async def test_a_move_that_leaves_nothing_to_do_ends_the_saga_and_a_refused_one_leaves_it_as_it_was() -> None:
+    stage = Stage(graph({}, {"after": ["a"], "approval": {}}))
+    async with asyncio.TaskGroup() as group:
+        driving = group.create_task(stage.drive())
+        await stage.participants.called("a")
+        refused = moving(stage, {"service": "elsewhere:1"})
+        stage.tell(Verb.PAUSE)
+        moving(stage, {})
+        stage.participants.answer("a")
+    assert driving.result().state is SagaState.COMPLETED
+    assert "step a: service is elsewhere:1" in stage.store.posted[refused].refusal
+    assert stage.told == ["executing 1", "paused 0", "moved 0", "completed 1"]

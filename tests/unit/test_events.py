@@ -119,6 +119,9 @@ def test_no_two_events_have_one_id_and_no_saga_is_twice_in_a_round(keys: list[tu
         ("failed", "COMPENSATED", "baton.saga.v1.compensated"),
         ("compensated", "COMPENSATED", "baton.saga.v1.compensated"),
         ("parked", "FAILED", "baton.saga.v1.failed"),
+        # It was parked before, and stays so.
+        ("completed", "FAILED", "baton.step.v1.completed"),
+        ("moved", "COMPLETED", "baton.saga.v1.completed"),
     ],
 )
 def test_the_transition_that_ends_a_saga_is_an_event_of_the_saga(status: str, state: str, expected: str) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from orchestrator.errors import CorruptLog
 from orchestrator.saga.commands import Held, Refused, Succeeded, Unknown
-from orchestrator.saga.events import Event, Status
-from orchestrator.saga.evolve import NOT_TO_BE_MADE
+from orchestrator.saga.events import NOT_TO_BE_MADE, Event, Status
 from orchestrator.saga.machine import evolve
 from orchestrator.saga.model import SagaState
 from orchestrator.saga.plan import cancel_refusal, resolutions

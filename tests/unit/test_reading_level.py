@@ -10,7 +10,7 @@ _STATUSES = {
     1: "executing retrying completed failed unknown compensating compensation_retrying compensated compensation_failed"
     " cancelled parked",
     2: "querying absent refused held waiting skipped compensation_held compensation_waiting expired undone paused"
-    " resumed retried resolved forced",
+    " resumed retried resolved forced moved",
 }
 _STATES = {1: "PENDING RUNNING COMPENSATING COMPLETED COMPENSATED FAILED"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from orchestrator.saga.model import Saga
 from orchestrator.saga.transitions import TRANSITIONS
 
 from .choices import World, choices, key
-from .sagas import EPOCH, NOW, Walk, graph
+from .sagas import EPOCH, NOW, Walk, graph, graph_definition
 
 ROOT = Path(__file__).parents[2]
 ASKS = {"on_unknown": "query", "status": {"method": "t.S/Get"}}
@@ -34,15 +35,20 @@ WALKS: dict[str, tuple[Saga, int]] = {
     "cannot-begin-behind": (graph({"pivot": True}, {"compensation": None, "when": "ceil(input.rush)"}), 6),
     "cannot-begin": (graph({"when": "ceil(input.rush)"}), 4),
     "deadline": (graph({}, {}, within="4s"), 4),
+    "moves": (graph({}, {}), 4),
 }
+
+# What the walks may be moved to: less, and the same.
+VERSIONS = {"moves": (replace(graph_definition({}), version=2), replace(graph_definition({}, {}), version=3))}
 
 
 def walked() -> set[tuple[str, str, str]]:
     found = set()
-    for saga, depth in WALKS.values():
+    for name, (saga, depth) in WALKS.items():
+        versions = VERSIONS.get(name, ())
         epoch = saga.open[0].intent_epoch if saga.open else EPOCH
         late = NOW + timedelta(seconds=60)
-        front = [World(saga, epoch, child=True), World(saga, epoch, late, child=True)]
+        front = [World(saga, epoch, now, child=True, versions=versions) for now in (NOW, late)]
         seen = {key(world) for world in front}
         for _ in range(depth):
             reached = [after for world in front for _, after in choices(world) if not _record(found, world, after)]
@@ -58,7 +64,7 @@ def walked() -> set[tuple[str, str, str]]:
 def _record(found: set[tuple[str, str, str]], before: World, after: World) -> None:
     saga = before.saga
     for event in after.events:
-        state, saga = saga.state, evolve(saga, event)
+        state, saga = saga.state, evolve(saga, event, {version.version: version for version in after.versions})
         found.add((state.value, event.status.value, saga.state.value))
 
 

@@ -26,7 +26,7 @@ from orchestrator.pb.baton.v1 import saga_pb2 as baton_dot_v1_dot_saga__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x62\x61ton/v1/bulk.proto\x12\x08\x62\x61ton.v1\x1a\x13\x62\x61ton/v1/saga.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x02\n\nBulkFilter\x12#\n\x06states\x18\x01 \x03(\x0e\x32\x13.baton.v1.SagaState\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x30\n\x06labels\x18\x03 \x03(\x0b\x32 .baton.v1.BulkFilter.LabelsEntry\x12\x12\n\nlabel_keys\x18\x04 \x03(\t\x12\x12\n\ninput_path\x18\x05 \x01(\t\x12\x31\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03\x61ll\x18\x08 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa9\x01\n\x11\x42ulkCancelRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.baton.v1.BulkFilter\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0b\n\x03max\x18\x04 \x01(\x05\x12\x15\n\rafter_saga_id\x18\x05 \x01(\t\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x10\x42ulkRetryRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.baton.v1.BulkFilter\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0b\n\x03max\x18\x04 \x01(\x05\x12\x15\n\rafter_saga_id\x18\x05 \x01(\t\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x07 \x01(\t\"x\n\x08\x42ulkItem\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.baton.v1.BulkOutcome\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.baton.v1.SagaState\"\xa4\x01\n\nBulkReport\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.baton.v1.BulkItem\x12\x0f\n\x07matched\x18\x02 \x01(\x03\x12\x17\n\x0freached_saga_id\x18\x03 \x01(\t\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66inished\x18\x05 \x01(\x08\x12\x0c\n\x04more\x18\x06 \x01(\x08*\xb3\x01\n\x0b\x42ulkOutcome\x12\x1c\n\x18\x42ULK_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42ULK_OUTCOME_ORDERED\x10\x01\x12 \n\x1c\x42ULK_OUTCOME_ALREADY_ORDERED\x10\x02\x12\x16\n\x12\x42ULK_OUTCOME_ENDED\x10\x03\x12\x18\n\x14\x42ULK_OUTCOME_REFUSED\x10\x04\x12\x18\n\x14\x42ULK_OUTCOME_UNKNOWN\x10\x05\x32\x91\x01\n\x0b\x42ulkService\x12\x41\n\nBulkCancel\x12\x1b.baton.v1.BulkCancelRequest\x1a\x14.baton.v1.BulkReport0\x01\x12?\n\tBulkRetry\x12\x1a.baton.v1.BulkRetryRequest\x1a\x14.baton.v1.BulkReport0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x62\x61ton/v1/bulk.proto\x12\x08\x62\x61ton.v1\x1a\x13\x62\x61ton/v1/saga.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x02\n\nBulkFilter\x12#\n\x06states\x18\x01 \x03(\x0e\x32\x13.baton.v1.SagaState\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x30\n\x06labels\x18\x03 \x03(\x0b\x32 .baton.v1.BulkFilter.LabelsEntry\x12\x12\n\nlabel_keys\x18\x04 \x03(\t\x12\x12\n\ninput_path\x18\x05 \x01(\t\x12\x31\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03\x61ll\x18\x08 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa9\x01\n\x11\x42ulkCancelRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.baton.v1.BulkFilter\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0b\n\x03max\x18\x04 \x01(\x05\x12\x15\n\rafter_saga_id\x18\x05 \x01(\t\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x10\x42ulkRetryRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.baton.v1.BulkFilter\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0b\n\x03max\x18\x04 \x01(\x05\x12\x15\n\rafter_saga_id\x18\x05 \x01(\t\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x07 \x01(\t\"\xc7\x01\n\x0f\x42ulkMoveRequest\x12$\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x14.baton.v1.BulkFilter\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0b\n\x03max\x18\x04 \x01(\x05\x12\x15\n\rafter_saga_id\x18\x05 \x01(\t\x12)\n\x05\x61s_of\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\n\n\x02\x62y\x18\x07 \x01(\t\x12\x12\n\nto_version\x18\x08 \x01(\x05\"x\n\x08\x42ulkItem\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12&\n\x07outcome\x18\x02 \x01(\x0e\x32\x15.baton.v1.BulkOutcome\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\"\n\x05state\x18\x04 \x01(\x0e\x32\x13.baton.v1.SagaState\"\xa4\x01\n\nBulkReport\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.baton.v1.BulkItem\x12\x0f\n\x07matched\x18\x02 \x01(\x03\x12\x17\n\x0freached_saga_id\x18\x03 \x01(\t\x12)\n\x05\x61s_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66inished\x18\x05 \x01(\x08\x12\x0c\n\x04more\x18\x06 \x01(\x08*\xb3\x01\n\x0b\x42ulkOutcome\x12\x1c\n\x18\x42ULK_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42ULK_OUTCOME_ORDERED\x10\x01\x12 \n\x1c\x42ULK_OUTCOME_ALREADY_ORDERED\x10\x02\x12\x16\n\x12\x42ULK_OUTCOME_ENDED\x10\x03\x12\x18\n\x14\x42ULK_OUTCOME_REFUSED\x10\x04\x12\x18\n\x14\x42ULK_OUTCOME_UNKNOWN\x10\x05\x32\xd0\x01\n\x0b\x42ulkService\x12\x41\n\nBulkCancel\x12\x1b.baton.v1.BulkCancelRequest\x1a\x14.baton.v1.BulkReport0\x01\x12?\n\tBulkRetry\x12\x1a.baton.v1.BulkRetryRequest\x1a\x14.baton.v1.BulkReport0\x01\x12=\n\x08\x42ulkMove\x12\x19.baton.v1.BulkMoveRequest\x1a\x14.baton.v1.BulkReport0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BULKFILTER_LABELSENTRY']._loaded_options = None
   _globals['_BULKFILTER_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_BULKOUTCOME']._serialized_start=1057
-  _globals['_BULKOUTCOME']._serialized_end=1236
+  _globals['_BULKOUTCOME']._serialized_start=1259
+  _globals['_BULKOUTCOME']._serialized_end=1438
   _globals['_BULKFILTER']._serialized_start=88
   _globals['_BULKFILTER']._serialized_end=410
   _globals['_BULKFILTER_LABELSENTRY']._serialized_start=365
@@ -45,10 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BULKCANCELREQUEST']._serialized_end=582
   _globals['_BULKRETRYREQUEST']._serialized_start=585
   _globals['_BULKRETRYREQUEST']._serialized_end=765
-  _globals['_BULKITEM']._serialized_start=767
-  _globals['_BULKITEM']._serialized_end=887
-  _globals['_BULKREPORT']._serialized_start=890
-  _globals['_BULKREPORT']._serialized_end=1054
-  _globals['_BULKSERVICE']._serialized_start=1239
-  _globals['_BULKSERVICE']._serialized_end=1384
+  _globals['_BULKMOVEREQUEST']._serialized_start=768
+  _globals['_BULKMOVEREQUEST']._serialized_end=967
+  _globals['_BULKITEM']._serialized_start=969
+  _globals['_BULKITEM']._serialized_end=1089
+  _globals['_BULKREPORT']._serialized_start=1092
+  _globals['_BULKREPORT']._serialized_end=1256
+  _globals['_BULKSERVICE']._serialized_start=1441
+  _globals['_BULKSERVICE']._serialized_end=1649
 # @@protoc_insertion_point(module_scope)

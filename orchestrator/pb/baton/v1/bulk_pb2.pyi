@@ -87,6 +87,26 @@ class BulkRetryRequest(_message.Message):
     by: str
     def __init__(self, filter: _Optional[_Union[BulkFilter, _Mapping]] = ..., reason: _Optional[str] = ..., dry_run: _Optional[bool] = ..., max: _Optional[int] = ..., after_saga_id: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ...) -> None: ...
 
+class BulkMoveRequest(_message.Message):
+    __slots__ = ("filter", "reason", "dry_run", "max", "after_saga_id", "as_of", "by", "to_version")
+    FILTER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SAGA_ID_FIELD_NUMBER: _ClassVar[int]
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    TO_VERSION_FIELD_NUMBER: _ClassVar[int]
+    filter: BulkFilter
+    reason: str
+    dry_run: bool
+    max: int
+    after_saga_id: str
+    as_of: _timestamp_pb2.Timestamp
+    by: str
+    to_version: int
+    def __init__(self, filter: _Optional[_Union[BulkFilter, _Mapping]] = ..., reason: _Optional[str] = ..., dry_run: _Optional[bool] = ..., max: _Optional[int] = ..., after_saga_id: _Optional[str] = ..., as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., by: _Optional[str] = ..., to_version: _Optional[int] = ...) -> None: ...
+
 class BulkItem(_message.Message):
     __slots__ = ("saga_id", "outcome", "message", "state")
     SAGA_ID_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class BulkServiceStub:
                 request_serializer=baton_dot_v1_dot_bulk__pb2.BulkRetryRequest.SerializeToString,
                 response_deserializer=baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
                 _registered_method=True)
+        self.BulkMove = channel.unary_stream(
+                '/baton.v1.BulkService/BulkMove',
+                request_serializer=baton_dot_v1_dot_bulk__pb2.BulkMoveRequest.SerializeToString,
+                response_deserializer=baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
+                _registered_method=True)
 
 
 class BulkServiceServicer:
@@ -63,6 +68,14 @@ class BulkServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BulkMove(self, request, context):
+        """Moves every saga of a definition that the filter finds to another version of it, as MoveSaga does: each by itself, where
+        all that has begun is equal. The leader judges each one anew when it heeds the order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_BulkServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -74,6 +87,11 @@ def add_BulkServiceServicer_to_server(servicer, server):
             'BulkRetry': grpc.unary_stream_rpc_method_handler(
                     servicer.BulkRetry,
                     request_deserializer=baton_dot_v1_dot_bulk__pb2.BulkRetryRequest.FromString,
+                    response_serializer=baton_dot_v1_dot_bulk__pb2.BulkReport.SerializeToString,
+            ),
+            'BulkMove': grpc.unary_stream_rpc_method_handler(
+                    servicer.BulkMove,
+                    request_deserializer=baton_dot_v1_dot_bulk__pb2.BulkMoveRequest.FromString,
                     response_serializer=baton_dot_v1_dot_bulk__pb2.BulkReport.SerializeToString,
             ),
     }
@@ -130,6 +148,33 @@ class BulkService:
             target,
             '/baton.v1.BulkService/BulkRetry',
             baton_dot_v1_dot_bulk__pb2.BulkRetryRequest.SerializeToString,
+            baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BulkMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/baton.v1.BulkService/BulkMove',
+            baton_dot_v1_dot_bulk__pb2.BulkMoveRequest.SerializeToString,
             baton_dot_v1_dot_bulk__pb2.BulkReport.FromString,
             options,
             channel_credentials,

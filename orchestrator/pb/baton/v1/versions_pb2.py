@@ -22,40 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from orchestrator.pb.baton.v1 import saga_pb2 as baton_dot_v1_dot_saga__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61ton/v1/versions.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x16\x43heckDefinitionRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65scriptor_set\x18\x03 \x01(\x0c\"9\n\x17\x43heckDefinitionResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08warnings\x18\x02 \x03(\t\"P\n\x16\x44iffDefinitionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x05\x12\x12\n\nto_version\x18\x03 \x01(\x05\"p\n\x17\x44iffDefinitionsResponse\x12\x14\n\x0c\x66rom_version\x18\x01 \x01(\x05\x12\x12\n\nto_version\x18\x02 \x01(\x05\x12+\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1a.baton.v1.DefinitionChange\"M\n\x10\x44\x65\x66initionChange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\"o\n\nRetirement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x17RetireDefinitionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\"V\n\x18RetireDefinitionResponse\x12(\n\nretirement\x18\x01 \x01(\x0b\x32\x14.baton.v1.Retirement\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\";\n\x1aReinstateDefinitionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"/\n\x1bReinstateDefinitionResponse\x12\x10\n\x08\x65xisting\x18\x01 \x01(\x08\"\x18\n\x16ListRetirementsRequest\"D\n\x17ListRetirementsResponse\x12)\n\x0bretirements\x18\x01 \x03(\x0b\x32\x14.baton.v1.Retirement2\xd7\x03\n\x0eVersionService\x12V\n\x0f\x43heckDefinition\x12 .baton.v1.CheckDefinitionRequest\x1a!.baton.v1.CheckDefinitionResponse\x12V\n\x0f\x44iffDefinitions\x12 .baton.v1.DiffDefinitionsRequest\x1a!.baton.v1.DiffDefinitionsResponse\x12Y\n\x10RetireDefinition\x12!.baton.v1.RetireDefinitionRequest\x1a\".baton.v1.RetireDefinitionResponse\x12\x62\n\x13ReinstateDefinition\x12$.baton.v1.ReinstateDefinitionRequest\x1a%.baton.v1.ReinstateDefinitionResponse\x12V\n\x0fListRetirements\x12 .baton.v1.ListRetirementsRequest\x1a!.baton.v1.ListRetirementsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x62\x61ton/v1/versions.proto\x12\x08\x62\x61ton.v1\x1a\x13\x62\x61ton/v1/saga.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Q\n\x16\x43heckDefinitionRequest\x12\x0c\n\x04yaml\x18\x01 \x01(\t\x12\x11\n\tfile_name\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65scriptor_set\x18\x03 \x01(\x0c\"9\n\x17\x43heckDefinitionResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08warnings\x18\x02 \x03(\t\"P\n\x16\x44iffDefinitionsRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x05\x12\x12\n\nto_version\x18\x03 \x01(\x05\"p\n\x17\x44iffDefinitionsResponse\x12\x14\n\x0c\x66rom_version\x18\x01 \x01(\x05\x12\x12\n\nto_version\x18\x02 \x01(\x05\x12+\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1a.baton.v1.DefinitionChange\"M\n\x10\x44\x65\x66initionChange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\"o\n\nRetirement\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\x12&\n\x02\x61t\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x17RetireDefinitionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\"V\n\x18RetireDefinitionResponse\x12(\n\nretirement\x18\x01 \x01(\x0b\x32\x14.baton.v1.Retirement\x12\x10\n\x08\x65xisting\x18\x02 \x01(\x08\";\n\x1aReinstateDefinitionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"/\n\x1bReinstateDefinitionResponse\x12\x10\n\x08\x65xisting\x18\x01 \x01(\x08\"\x18\n\x16ListRetirementsRequest\"D\n\x17ListRetirementsResponse\x12)\n\x0bretirements\x18\x01 \x03(\x0b\x32\x14.baton.v1.Retirement\"6\n\x0fPlanMoveRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x12\n\nto_version\x18\x02 \x01(\x05\"\xd2\x02\n\x10PlanMoveResponse\x12\x14\n\x0c\x66rom_version\x18\x01 \x01(\x05\x12\x12\n\nto_version\x18\x02 \x01(\x05\x12)\n\tobstacles\x18\x03 \x03(\x0b\x32\x16.baton.v1.MoveObstacle\x12 \n\x04kept\x18\x04 \x03(\x0b\x32\x12.baton.v1.KeptStep\x12+\n\x07\x63hanges\x18\x05 \x03(\x0b\x32\x1a.baton.v1.DefinitionChange\x12\"\n\x05\x61head\x18\x06 \x03(\x0b\x32\x13.baton.v1.StepAhead\x12\x33\n\x0f\x64\x65\x61\x64line_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x64\x65\x61\x64line_after\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05state\x18\t \x01(\t\"W\n\x0cMoveObstacle\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x03 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"%\n\x08KeptStep\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0b\n\x03how\x18\x02 \x01(\t\"\x88\x01\n\tStepAhead\x12\x0c\n\x04step\x18\x01 \x01(\t\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0f\n\x07service\x18\x03 \x01(\t\x12\x0e\n\x06method\x18\x04 \x01(\t\x12\x14\n\x0crequest_json\x18\x05 \x01(\t\x12\x17\n\x0funknown_because\x18\x06 \x01(\t\x12\x0f\n\x07\x61t_once\x18\x07 \x01(\x08\"R\n\x0fMoveSagaRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x12\n\nto_version\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\n\n\x02\x62y\x18\x04 \x01(\t\"j\n\x10MoveSagaResponse\x12\x0e\n\x06heeded\x18\x01 \x01(\x08\x12\x14\n\x0c\x66rom_version\x18\x02 \x01(\x05\x12\x12\n\nto_version\x18\x03 \x01(\x05\x12\x1c\n\x04saga\x18\x04 \x01(\x0b\x32\x0e.baton.v1.Saga2\xdd\x04\n\x0eVersionService\x12V\n\x0f\x43heckDefinition\x12 .baton.v1.CheckDefinitionRequest\x1a!.baton.v1.CheckDefinitionResponse\x12V\n\x0f\x44iffDefinitions\x12 .baton.v1.DiffDefinitionsRequest\x1a!.baton.v1.DiffDefinitionsResponse\x12Y\n\x10RetireDefinition\x12!.baton.v1.RetireDefinitionRequest\x1a\".baton.v1.RetireDefinitionResponse\x12\x62\n\x13ReinstateDefinition\x12$.baton.v1.ReinstateDefinitionRequest\x1a%.baton.v1.ReinstateDefinitionResponse\x12V\n\x0fListRetirements\x12 .baton.v1.ListRetirementsRequest\x1a!.baton.v1.ListRetirementsResponse\x12\x41\n\x08PlanMove\x12\x19.baton.v1.PlanMoveRequest\x1a\x1a.baton.v1.PlanMoveResponse\x12\x41\n\x08MoveSaga\x12\x19.baton.v1.MoveSagaRequest\x1a\x1a.baton.v1.MoveSagaResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'baton.v1.versions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHECKDEFINITIONREQUEST']._serialized_start=70
-  _globals['_CHECKDEFINITIONREQUEST']._serialized_end=151
-  _globals['_CHECKDEFINITIONRESPONSE']._serialized_start=153
-  _globals['_CHECKDEFINITIONRESPONSE']._serialized_end=210
-  _globals['_DIFFDEFINITIONSREQUEST']._serialized_start=212
-  _globals['_DIFFDEFINITIONSREQUEST']._serialized_end=292
-  _globals['_DIFFDEFINITIONSRESPONSE']._serialized_start=294
-  _globals['_DIFFDEFINITIONSRESPONSE']._serialized_end=406
-  _globals['_DEFINITIONCHANGE']._serialized_start=408
-  _globals['_DEFINITIONCHANGE']._serialized_end=485
-  _globals['_RETIREMENT']._serialized_start=487
-  _globals['_RETIREMENT']._serialized_end=598
-  _globals['_RETIREDEFINITIONREQUEST']._serialized_start=600
-  _globals['_RETIREDEFINITIONREQUEST']._serialized_end=684
-  _globals['_RETIREDEFINITIONRESPONSE']._serialized_start=686
-  _globals['_RETIREDEFINITIONRESPONSE']._serialized_end=772
-  _globals['_REINSTATEDEFINITIONREQUEST']._serialized_start=774
-  _globals['_REINSTATEDEFINITIONREQUEST']._serialized_end=833
-  _globals['_REINSTATEDEFINITIONRESPONSE']._serialized_start=835
-  _globals['_REINSTATEDEFINITIONRESPONSE']._serialized_end=882
-  _globals['_LISTRETIREMENTSREQUEST']._serialized_start=884
-  _globals['_LISTRETIREMENTSREQUEST']._serialized_end=908
-  _globals['_LISTRETIREMENTSRESPONSE']._serialized_start=910
-  _globals['_LISTRETIREMENTSRESPONSE']._serialized_end=978
-  _globals['_VERSIONSERVICE']._serialized_start=981
-  _globals['_VERSIONSERVICE']._serialized_end=1452
+  _globals['_CHECKDEFINITIONREQUEST']._serialized_start=91
+  _globals['_CHECKDEFINITIONREQUEST']._serialized_end=172
+  _globals['_CHECKDEFINITIONRESPONSE']._serialized_start=174
+  _globals['_CHECKDEFINITIONRESPONSE']._serialized_end=231
+  _globals['_DIFFDEFINITIONSREQUEST']._serialized_start=233
+  _globals['_DIFFDEFINITIONSREQUEST']._serialized_end=313
+  _globals['_DIFFDEFINITIONSRESPONSE']._serialized_start=315
+  _globals['_DIFFDEFINITIONSRESPONSE']._serialized_end=427
+  _globals['_DEFINITIONCHANGE']._serialized_start=429
+  _globals['_DEFINITIONCHANGE']._serialized_end=506
+  _globals['_RETIREMENT']._serialized_start=508
+  _globals['_RETIREMENT']._serialized_end=619
+  _globals['_RETIREDEFINITIONREQUEST']._serialized_start=621
+  _globals['_RETIREDEFINITIONREQUEST']._serialized_end=705
+  _globals['_RETIREDEFINITIONRESPONSE']._serialized_start=707
+  _globals['_RETIREDEFINITIONRESPONSE']._serialized_end=793
+  _globals['_REINSTATEDEFINITIONREQUEST']._serialized_start=795
+  _globals['_REINSTATEDEFINITIONREQUEST']._serialized_end=854
+  _globals['_REINSTATEDEFINITIONRESPONSE']._serialized_start=856
+  _globals['_REINSTATEDEFINITIONRESPONSE']._serialized_end=903
+  _globals['_LISTRETIREMENTSREQUEST']._serialized_start=905
+  _globals['_LISTRETIREMENTSREQUEST']._serialized_end=929
+  _globals['_LISTRETIREMENTSRESPONSE']._serialized_start=931
+  _globals['_LISTRETIREMENTSRESPONSE']._serialized_end=999
+  _globals['_PLANMOVEREQUEST']._serialized_start=1001
+  _globals['_PLANMOVEREQUEST']._serialized_end=1055
+  _globals['_PLANMOVERESPONSE']._serialized_start=1058
+  _globals['_PLANMOVERESPONSE']._serialized_end=1396
+  _globals['_MOVEOBSTACLE']._serialized_start=1398
+  _globals['_MOVEOBSTACLE']._serialized_end=1485
+  _globals['_KEPTSTEP']._serialized_start=1487
+  _globals['_KEPTSTEP']._serialized_end=1524
+  _globals['_STEPAHEAD']._serialized_start=1527
+  _globals['_STEPAHEAD']._serialized_end=1663
+  _globals['_MOVESAGAREQUEST']._serialized_start=1665
+  _globals['_MOVESAGAREQUEST']._serialized_end=1747
+  _globals['_MOVESAGARESPONSE']._serialized_start=1749
+  _globals['_MOVESAGARESPONSE']._serialized_end=1855
+  _globals['_VERSIONSERVICE']._serialized_start=1858
+  _globals['_VERSIONSERVICE']._serialized_end=2463
 # @@protoc_insertion_point(module_scope)

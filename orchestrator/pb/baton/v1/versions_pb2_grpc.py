@@ -59,6 +59,16 @@ class VersionServiceStub:
                 request_serializer=baton_dot_v1_dot_versions__pb2.ListRetirementsRequest.SerializeToString,
                 response_deserializer=baton_dot_v1_dot_versions__pb2.ListRetirementsResponse.FromString,
                 _registered_method=True)
+        self.PlanMove = channel.unary_unary(
+                '/baton.v1.VersionService/PlanMove',
+                request_serializer=baton_dot_v1_dot_versions__pb2.PlanMoveRequest.SerializeToString,
+                response_deserializer=baton_dot_v1_dot_versions__pb2.PlanMoveResponse.FromString,
+                _registered_method=True)
+        self.MoveSaga = channel.unary_unary(
+                '/baton.v1.VersionService/MoveSaga',
+                request_serializer=baton_dot_v1_dot_versions__pb2.MoveSagaRequest.SerializeToString,
+                response_deserializer=baton_dot_v1_dot_versions__pb2.MoveSagaResponse.FromString,
+                _registered_method=True)
 
 
 class VersionServiceServicer:
@@ -99,6 +109,22 @@ class VersionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanMove(self, request, context):
+        """What a move of a saga to another version would do if it were ordered now. Nothing is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MoveSaga(self, request, context):
+        """Lets a saga go on under another version of its definition, in which everything that has begun must be equal. Taken
+        by any replica and heeded by the leader, which judges it by the saga as it is then; one that cannot be made is
+        refused with FAILED_PRECONDITION and what differs, and the saga goes on as it was. A parked saga stays parked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VersionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +152,16 @@ def add_VersionServiceServicer_to_server(servicer, server):
                     servicer.ListRetirements,
                     request_deserializer=baton_dot_v1_dot_versions__pb2.ListRetirementsRequest.FromString,
                     response_serializer=baton_dot_v1_dot_versions__pb2.ListRetirementsResponse.SerializeToString,
+            ),
+            'PlanMove': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanMove,
+                    request_deserializer=baton_dot_v1_dot_versions__pb2.PlanMoveRequest.FromString,
+                    response_serializer=baton_dot_v1_dot_versions__pb2.PlanMoveResponse.SerializeToString,
+            ),
+            'MoveSaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveSaga,
+                    request_deserializer=baton_dot_v1_dot_versions__pb2.MoveSagaRequest.FromString,
+                    response_serializer=baton_dot_v1_dot_versions__pb2.MoveSagaResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +299,60 @@ class VersionService:
             '/baton.v1.VersionService/ListRetirements',
             baton_dot_v1_dot_versions__pb2.ListRetirementsRequest.SerializeToString,
             baton_dot_v1_dot_versions__pb2.ListRetirementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanMove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baton.v1.VersionService/PlanMove',
+            baton_dot_v1_dot_versions__pb2.PlanMoveRequest.SerializeToString,
+            baton_dot_v1_dot_versions__pb2.PlanMoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/baton.v1.VersionService/MoveSaga',
+            baton_dot_v1_dot_versions__pb2.MoveSagaRequest.SerializeToString,
+            baton_dot_v1_dot_versions__pb2.MoveSagaResponse.FromString,
             options,
             channel_credentials,
             insecure,
