@@ -93,7 +93,7 @@ class World:
             while True:
                 term = self.api.leader._term
                 driven = None if term is None else term.driven(SagaId(UUID(saga_id)))
-                if driven is not None and driven.signals:
+                if driven is not None and driven.told:
                     return
                 await asyncio.sleep(0.01)
 
