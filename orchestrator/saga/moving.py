@@ -184,6 +184,8 @@ def _in_vain(saga: Saga, position: int, cursor: Cursor | None) -> bool:
 
 def _repeated(saga: Saga, new: Definition, described_anew: frozenset[str]) -> Iterator[Obstacle]:
     """Calls that may have been heard, and would be repeated under the same key with another request."""
+    if any(position > len(new.steps) for position, _ in saga.results):
+        return  # It lacks a step that was done, which is told already; nothing can be made without that one's result.
     for cursor in saga.open:
         if cursor.position > len(new.steps) or not reached(cursor):
             continue

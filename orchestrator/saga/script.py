@@ -55,18 +55,28 @@ class Script:
         if cursor is not None:
             fields.setdefault("position", cursor.position)
             fields.setdefault("attempt", cursor.attempt)
-        if fields.keys() & _SAYING and self.saga.definition.has_secrets:
-            fields = _discreet(fields, known_secrets(self.saga))
-        event = Event(self.saga.sequence + 1, status, self.moment.epoch, **fields)  # type: ignore[arg-type]
+        event = Event(self.saga.sequence + 1, status, self.moment.epoch, **self._discreet(fields))  # type: ignore[arg-type]
         self.saga = evolve(self.saga, event)
         self.events.append(event)
 
     def move(self, to: Definition, order: Order | None) -> None:
         """One more event: from here on the saga goes by another version of its definition."""
         told = {"from": self.saga.definition.version, "to": to.version}
-        event = Event(self.saga.sequence + 1, Status.MOVED, self.moment.epoch, result=told, order=order)
+        fields = self._discreet({"result": told, "order": order})
+        event = Event(self.saga.sequence + 1, Status.MOVED, self.moment.epoch, **fields)  # type: ignore[arg-type]
         self.saga = evolve(self.saga, event, {to.version: to})
         self.events.append(event)
+
+    def _discreet(self, fields: dict[str, object]) -> dict[str, object]:
+        """The fields of an event, whose messages quote none of the saga's secrets."""
+        if not (fields.keys() & _SAYING and self.saga.definition.has_secrets):
+            return fields
+        secrets, shown = known_secrets(self.saga), dict(fields)
+        if isinstance(message := fields.get("message"), str):
+            shown["message"] = scrubbed(message, secrets)
+        if isinstance(order := fields.get("order"), Order):
+            shown["order"] = Order(order.by, scrubbed(order.reason, secrets), scrubbed(order.evidence, secrets))
+        return shown
 
     @property
     def early(self) -> bool:
@@ -113,13 +123,3 @@ class Script:
     def limit_again(self, cursor: Cursor, within_s: float | None) -> datetime | None:
         """When the next attempt, and all behind it, must be over: an outage that outlasted that time renews it."""
         return self.limit(within_s) if cursor.limit_at is None or outlasted(cursor) else cursor.limit_at
-
-
-def _discreet(fields: dict[str, object], secrets: frozenset[str]) -> dict[str, object]:
-    """The fields of an event, whose messages quote none of these secrets."""
-    shown = dict(fields)
-    if isinstance(message := fields.get("message"), str):
-        shown["message"] = scrubbed(message, secrets)
-    if isinstance(order := fields.get("order"), Order):
-        shown["order"] = Order(order.by, scrubbed(order.reason, secrets), scrubbed(order.evidence, secrets))
-    return shown

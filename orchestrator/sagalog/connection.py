@@ -8,6 +8,7 @@ long, or whose task is cancelled, has its socket shut down: psycopg then sees a 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import Awaitable, Mapping, Sequence
@@ -120,7 +121,7 @@ async def _connect_to(timeout_s: float, host: str) -> psycopg.AsyncConnection:
     connection = await psycopg.AsyncConnection.connect(host, autocommit=True)
     try:
         # What is read must be fit to be written again: Postgres spells 1e23 as an integer, which orjson cannot write.
-        set_json_loads(orjson.loads, connection)
+        set_json_loads(_json, connection)
         if connection.info.server_version >= 170000:
             await connection.execute(f"SET transaction_timeout = {int(timeout_s * 1000)}".encode())
         if ARMED:
@@ -130,6 +131,14 @@ async def _connect_to(timeout_s: float, host: str) -> psycopg.AsyncConnection:
         await connection.close()
         raise
     return connection
+
+
+def _json(text: str | bytes) -> Any:
+    """A value of the log. What no double holds, and Baton never writes, must not keep anybody from reading the rest."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def _conninfo(dsn: str, application: str, timeout_s: float) -> str:

@@ -16,6 +16,7 @@ from orchestrator.errors import CorruptLog, Fenced, LogUnavailable, Resign
 from orchestrator.saga.commands import Ready, Succeeded
 from orchestrator.saga.machine import decide
 from orchestrator.saga.model import Saga, SagaId
+from orchestrator.sagalog.level import LEVEL_OPTION
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
@@ -126,6 +127,15 @@ async def test_a_number_beyond_64_bits_is_read_as_it_was_written(database: str, 
     assert read == result
     assert isinstance(read["mass"], float)
     await term.append(*decide(done, Succeeded(read), moment(term.epoch)))
+    await end(term, writing)
+
+
+async def test_a_number_that_no_double_holds_keeps_nobody_from_reading(database: str, log: PostgresSagaLog) -> None:
+    insert(database, 1, 2)
+    with psycopg.connect(database, autocommit=True, options=LEVEL_OPTION) as connection:
+        connection.execute("UPDATE baton.saga SET input = '{\"n\": 1e400}' WHERE id = %s", [UUID(int=1)])
+    term, writing = await begin(log, 1)
+    assert {stored.id.int for stored in await term.pending(10, [])} == {1, 2}
     await end(term, writing)
 
 

@@ -96,6 +96,12 @@ def test_what_was_executed_must_be_equal(steps: list[Says], why: str) -> None:
     assert walk.ready("b", 1.0).tell("b", OK).saga.state is SagaState.COMPLETED
 
 
+def test_a_version_without_a_step_that_was_done_beside_a_call_under_way_is_refused() -> None:
+    walk = Walk(graph({}, {"after": []})).ready().tell("b", OK)
+    assert "step b: step has begun, and is not there" in refusal(walk, version(2, {}))
+    assert walk.tell("a", OK).saga.state is SagaState.COMPLETED
+
+
 def test_relations_of_what_has_begun_must_be_equal() -> None:
     walk = Walk(graph({}, {"after": []}, {"after": ["a", "b"]})).ready().tell("a", OK)
     assert "step b: after is a, and was nothing" in refusal(walk, version(2, {}, {"after": ["a"]}, {}))
