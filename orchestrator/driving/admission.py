@@ -32,6 +32,8 @@ SCAN_AGAIN_S = 0.1
 
 # So often it is asked when the next saga is due that this leader did not put to sleep itself, in seconds.
 TIMERS_INTERVAL_S = 0.5
+# Nobody waits for less: a wait that rounding makes no wait at all would be repeated for ever.
+TIMERS_SLACK_S = 0.001
 SIGNALS_PAGE = 500
 
 
@@ -133,8 +135,12 @@ class Admission:
         """How long to wait for news before looking again, in seconds."""
         left_s = (self._due_at - self._log.now()).total_seconds()
         if self._timers_put_off:
-            left_s = min(left_s, self._timers_asked_s + TIMERS_INTERVAL_S - self._clocks.boottime_s())
+            left_s = min(left_s, self._timers_again_in_s())
         return max(0.0, min(self._settings.poll_interval_s, left_s))
+
+    def _timers_again_in_s(self) -> float:
+        """When timers that this leader knows nothing of may be asked for again, in seconds."""
+        return self._timers_asked_s + TIMERS_INTERVAL_S - self._clocks.boottime_s()
 
     async def _claim_pending(self) -> bool:
         """Take up a page of pending sagas; True when there may be more, and room for them."""
@@ -207,11 +213,10 @@ class Admission:
 
         In this order: what becomes due between the two reads is found by the second, and the worst is a look too many.
         """
-        now_s = self._clocks.boottime_s()
-        self._timers_put_off = self._log.now() < self._due_at and now_s - self._timers_asked_s < TIMERS_INTERVAL_S
+        self._timers_put_off = self._log.now() < self._due_at and self._timers_again_in_s() > TIMERS_SLACK_S
         if self._timers_put_off:
             return
-        self._timers_asked_s = now_s
+        self._timers_asked_s = self._clocks.boottime_s()
         next_s = await self._log.next_due_s()
         patience_s = self._settings.poll_interval_s if next_s is None else next_s
         self._due_at = self._log.now() + timedelta(seconds=max(0.0, patience_s))
