@@ -153,8 +153,11 @@ class TermLog(Protocol):
         Raises as `append` does.
         """
 
-    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
-        """Have the child saga of a step undo itself; its state, empty when it was never begun. Raises as `append`."""
+    async def undo_child(self, parent: Saga, step: str, asking: int) -> str:
+        """Have the child saga of a step undo itself; its state, empty when it was never begun. Raises as `append`.
+
+        Every time of `asking` has a number of its own: by it a repetition is known, and the child is told once.
+        """
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """Signals that no saga can heed, with the reasons. Raises as `append` does."""
