@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from orchestrator.saga.events import Event
-from orchestrator.saga.model import Epoch, Json, Saga, SagaId
+from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
 from orchestrator.saga.pausing import HOLD_MOST_S, Pause
 from orchestrator.saga.signals import Signal
 
@@ -35,6 +35,11 @@ class StoredSaga:
     # What the row says, to be compared with what the events say; empty where nobody compares.
     state: str = ""
     starts_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its row says that it has ended, or is parked: then it is not parked once more."""
+        return self.parked or self.state in (SagaState.COMPLETED, SagaState.COMPENSATED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,12 @@ class People:
         child = self._postgres.log.child(parent.id, step)
         if child is None or child.state is not SagaState.FAILED:
             return
+        saga = self._restored(child)
+        if saga is not None and saga.uncompensated:
+            # That was tried for long enough.
+            for position in saga.uncompensated:
+                await self._say(child.id, Verb.RESOLVE, saga.definition.step(position).name)
+            return
         if self._tries((child.id, "")) <= _RETRIES:
             await self._say(child.id, Verb.RETRY)
         else:

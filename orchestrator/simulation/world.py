@@ -14,8 +14,9 @@ from orchestrator.simulation.stage import Mutation, Stage
 from orchestrator.telemetry import Metrics
 
 LOAD_S = 24.0
-# Within so long after the faults have ended every saga is terminal: the budget of a compensation is some 30 s.
-SETTLE_MAX_S = 90.0
+# Within so long after the faults have ended every saga is terminal: the budget of a compensation is some 30 s, and
+# several may be spent one after the other, by children as well.
+SETTLE_MAX_S = 150.0
 # Leadership has settled so long after the faults have ended, and does not change any more.
 CALM_AFTER_S = 15.0
 QUIET_S = 3.0

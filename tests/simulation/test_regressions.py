@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ from orchestrator.driving.port import Invocation
 from orchestrator.driving.registry import Compiled, Registry
 from orchestrator.errors import LogUnavailable
 from orchestrator.saga.commands import Accepted, Begin, Outcome, Ready, Refused, Succeeded, Unknown, Wait
-from orchestrator.saga.events import Order, Status
+from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.machine import Moment, decide, evolve, next_commands, parked
 from orchestrator.saga.model import Epoch, Kind, Saga, SagaId, SagaState
 from orchestrator.saga.parse import parse
@@ -28,6 +29,7 @@ from orchestrator.sagalog.port import Claim, NewChild
 from orchestrator.simulation.clock import now_s, virtually
 from orchestrator.telemetry import Metrics
 from tests.unit.sagas import EPOCH, NOW, Says, Walk, definition, graph, graph_definition, new_saga
+from tests.unit.test_leader import Participants, leader, leading, saga_id, stored, succeed, until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OURS = SagaId(UUID(int=1))
@@ -194,3 +196,17 @@ def test_the_model_of_the_scan_finds_what_is_awake_behind_many_that_sleep() -> N
         row.wake_at = None if number == 40 else NOON
         store.insert(row)
     assert [one.id.int for one in store.unfinished(SagaState.RUNNING, Epoch(1), None, 32)] == [40]
+
+
+async def test_an_ended_saga_is_not_parked_when_it_is_told_something_and_its_rows_cannot_be_read() -> None:
+    """Seed 89: an undone child became a parked one, since a signal came late and its rows could not be understood."""
+    store = MemorySagaLog(time.monotonic)
+    store.insert(stored(1))
+    row = store.rows[saga_id(1)]
+    row.events.append(Event(1, Status.COMPENSATED, Epoch(1), 2, 1))
+    row.state = SagaState.COMPENSATED
+    number = store.post(row.id, Signal(0, Verb.UNDO))
+    async with leading(leader(store, Participants(succeed)), revision=2):
+        await until(lambda: store.posted[number].heard)
+    assert row.state is SagaState.COMPENSATED
+    assert "cannot be understood" in store.posted[number].refusal
