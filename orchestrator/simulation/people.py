@@ -153,7 +153,7 @@ class People:
         if row.version != definition.version or row.id in self._postgres.history.corrupt:
             return None
         try:
-            return restored(stored_row(row), definition)
+            return restored(stored_row(row), {definition.version: definition})
         except CorruptLog:
             return None
 
