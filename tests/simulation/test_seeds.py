@@ -16,7 +16,7 @@ from orchestrator.simulation.mutations import MUTATIONS
 from orchestrator.simulation.run import Batch, measure, repeat_command, run_batch, simulate
 
 # Three minutes of CPU in all, most of it on two cores at once; a machine that is busy takes a multiple of that.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = pytest.mark.timeout(2400)
 
 # A thousand seeds in each run of the tests.
 FIXED = 800
