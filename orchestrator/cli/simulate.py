@@ -31,6 +31,9 @@ _DEPTH = (
     "twice",
 )
 
+# Fewer seeds than that say nothing about how often a feature comes.
+_SEEDS_MEANINGFUL = 200
+
 
 def register(app: typer.Typer) -> None:
     """Add the command `simulate`."""
@@ -81,10 +84,11 @@ def _many(seeds: range, workers: int, mutation: str) -> bool:
     print(f"seeds {seeds.start} to {seeds.stop - 1}, {workers} processes")
     batch = measure(seeds, workers, mutation)
     _print_batch(batch)
+    covered = _print_features(batch)
     for outcome in batch.failed:
         _print_failure(outcome, mutation)
     print(f"{len(batch.failed)} of {batch.seeds} seeds failed" if batch.failed else f"all {batch.seeds} seeds are good")
-    return not batch.failed
+    return not batch.failed and (covered or batch.seeds < _SEEDS_MEANINGFUL)
 
 
 def _print_batch(batch: Batch) -> None:
@@ -95,6 +99,19 @@ def _print_batch(batch: Batch) -> None:
     print("how deep the faults went")
     for name in _DEPTH:
         print(f"  {counts[name]:>8,}  {name.replace('_', ' ')}")
+
+
+def _print_features(batch: Batch) -> bool:
+    """How often each feature of the saga language was come to; whether each was often enough."""
+    from orchestrator.simulation.coverage import PREFIX, WANTED, shortfalls
+
+    short = shortfalls(batch.counts, batch.seeds)
+    print("features of the saga language: times, in a hundred seeds, and how often at the least")
+    for name, wanted in sorted(WANTED.items()):
+        count = batch.counts[PREFIX + name]
+        seldom = "  TOO SELDOM" if name in short else ""
+        print(f"  {count:>8,} {100 * count / batch.seeds:>9.1f} {wanted:>7.1f}  {name}{seldom}")
+    return not short
 
 
 def _print_counts(title: str, counts: Counter[str], prefix: str) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.driving.registry import Registry
-from orchestrator.errors import InvariantError, NotFound, Rejected
-from orchestrator.saga.commands import Accepted, Begin, Outcome, Refused, Succeeded
+from orchestrator.errors import InvariantError, LogUnavailable, NotFound, Rejected
+from orchestrator.saga.commands import Accepted, Begin, Held, Outcome, Refused, Succeeded
 from orchestrator.saga.definition import Child, Step
-from orchestrator.saga.events import NOT_TO_BE_MADE
+from orchestrator.saga.events import NOT_CALLED, NOT_TO_BE_MADE
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.mapping import PointsNowhere
 from orchestrator.saga.model import Kind, Saga, SagaId, SagaState
 from orchestrator.saga.progress import context
 from orchestrator.sagalog.port import NewChild, TermLog
+
+# A child whose definition cannot be read, since Postgres does not answer, is begun so many seconds later.
+READ_AGAIN_S = 0.5
 
 
 class Children:
@@ -35,7 +38,8 @@ class Children:
             raise InvariantError(f"step {step.name} of saga {saga.id} runs no saga")
         if effort.kind is Kind.ACTION:
             return await self._begin(saga, step, step.child)
-        state = await self._log.undo_child(saga, step.name, effort.attempt)
+        # Not by the attempt: those are counted from one again when a parked saga is retried.
+        state = await self._log.undo_child(saga, step.name, saga.sequence)
         self._begun()
         return Succeeded({}) if state in ("", SagaState.COMPENSATED) else Accepted()
 
@@ -57,6 +61,10 @@ class Children:
             return Refused("NOT_FOUND", str(error))
         except Rejected as error:
             return Refused("INVALID_ARGUMENT", str(error))
+        except LogUnavailable as error:
+            return Held(
+                NOT_CALLED, f"definition {child.definition!r} cannot be read: {error}", READ_AGAIN_S, called=False
+            )
         version = compiled.definition.version
         new = NewChild(self._new_id(), child.definition, version, value, saga.labels)
         await self._log.begin_child(saga, step.name, new)

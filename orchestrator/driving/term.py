@@ -198,7 +198,7 @@ class Term:
         try:
             saga = await self._restore(stored)
         except (CorruptLog, NotFound, Rejected) as error:
-            if not stored.parked:
+            if not stored.ended:
                 await self._park(stored, str(error))
             return None
         if stored.id in self._driving or not look.trusted(stored.id):

@@ -75,9 +75,9 @@ def rejected(script: Script, cursor: Cursor, reason: str, order: Order | None) -
 def intend(script: Script) -> None:
     """Write the intents of all actions that may begin now, or begin again."""
     for cursor in script.saga.open:
-        if script.saga.state.terminal:
-            return  # An earlier one of them parked the saga.
-        if cursor.kind is Kind.ACTION and script.wants_intent(cursor):
+        # What became of an earlier one may have turned the saga back, which gave this one up, or parked it.
+        still = not script.saga.state.terminal and script.saga.at(cursor.position) == cursor
+        if still and cursor.kind is Kind.ACTION and script.wants_intent(cursor):
             _intend_again(script, cursor)
     while not script.saga.paused and (positions := ready(script.saga)):
         before = len(script.saga.skipped)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import jmespath
+
 from orchestrator.errors import FieldViolation
 from orchestrator.saga.definition import Definition, OnUnknown, Step, Work
 from orchestrator.saga.lint_risks import risks, time
 from orchestrator.saga.mapping import Leaf
+from orchestrator.saga.syntax_tree import negates_a_beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ def lint(definition: Definition) -> Findings:
         *_empty_requests(definition),
         *_times(definition),
     ]
-    return Findings(tuple(errors), tuple(risks(definition)))
+    return Findings(tuple(errors), (*risks(definition), *_negations(definition)))
 
 
 def place(position: int) -> str:
@@ -134,6 +137,16 @@ def _missing(leaf: Leaf, name: str) -> FieldViolation:
         f"{leaf.shown} reads the result of {name!r}, which is missing when its `when` skips it; say what is used then, "
         f"as in `results.{name}.x || 'nothing'`",
     )
+
+
+def _negations(definition: Definition) -> Iterator[FieldViolation]:
+    for step in definition.steps:
+        for leaf in (*leaves(step), *((step.when,) if step.when is not None else ())):
+            if negates_a_beginning(dict(jmespath.compile(leaf.expression).parsed)):
+                yield FieldViolation(
+                    leaf.field,
+                    f"{leaf.shown} reads a part of a negation, which is nothing: `!a.b` means `(!a).b`; write `!(a.b)`",
+                )
 
 
 def leaves(step: Step) -> Iterator[Leaf]:

@@ -12,7 +12,7 @@ from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.evolve import evolve
-from orchestrator.saga.model import Cursor, Epoch, Phase, Saga, SagaState, outlasted
+from orchestrator.saga.model import Cursor, Epoch, Phase, Saga, outlasted
 from orchestrator.saga.progress import turnable
 from orchestrator.saga.secrets import known_secrets, scrubbed
 
@@ -80,9 +80,8 @@ class Script:
 
     @property
     def early(self) -> bool:
-        """Whether the saga is to begin at a time that has not come."""
-        starts_at = self.saga.starts_at
-        return self.saga.state is SagaState.PENDING and starts_at is not None and self.moment.now < starts_at
+        """Whether the saga is to begin at a time that has not come, also when it was parked before."""
+        return self.saga.starts_at is not None and self.moment.now < self.saga.starts_at
 
     @property
     def turn_back_wanted(self) -> bool:

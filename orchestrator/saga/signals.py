@@ -50,6 +50,9 @@ NEEDS_EVIDENCE = frozenset({Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
 # Orders that take a parked saga up again.
 REOPENING = frozenset({Verb.RETRY, Verb.SKIP, Verb.RESOLVE, Verb.FORCE})
 
+# What is meant for a compensation under way as well: it waits for the end of that call.
+_OF_BOTH = frozenset({Verb.RETRY, Verb.RESOLVE, Verb.CHILD})
+
 # A parked saga heeds these, and stays parked: what is said once and would be lost, and a move, which mends what it was
 # parked for.
 STAYING_PARKED = frozenset({Verb.COMPLETE, Verb.APPROVE, Verb.MOVE})
@@ -124,7 +127,7 @@ def _reopens(saga: Saga, signal: Signal) -> bool:
 def _must_wait(cursor: Cursor, signal: Signal, moment: Moment) -> bool:
     """Whether a signal has to wait for the end of a call. What is meant for an action need not for its compensation."""
     under_way = cursor.phase is Phase.INTENDED and cursor.intent_epoch == moment.epoch
-    return under_way and (cursor.kind is Kind.ACTION or signal.verb in (Verb.RETRY, Verb.RESOLVE))
+    return under_way and (cursor.kind is Kind.ACTION or signal.verb in _OF_BOTH)
 
 
 def _position(saga: Saga, signal: Signal) -> int:
@@ -253,12 +256,12 @@ def _retry(script: Script, signal: Signal, position: int, cursor: Cursor | None)
 
 
 def _skip(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
-    _must_act(script.saga, position, cursor, "skipped")
+    _must_act(script, position, cursor, "skipped")
     script.add(Status.SKIPPED, position=position, order=signal.order)
 
 
 def _force(script: Script, signal: Signal, position: int, cursor: Cursor | None) -> None:
-    _must_act(script.saga, position, cursor, "forced")
+    _must_act(script, position, cursor, "forced")
     script.add(Status.FORCED, position=position, result=signal.result or {}, order=signal.order)
 
 
@@ -274,9 +277,12 @@ def _move(script: Script, signal: Signal, position: int, cursor: Cursor | None) 
     script.move(to.definition, signal.order)
 
 
-def _must_act(saga: Saga, position: int, cursor: Cursor | None, what: str) -> None:
+def _must_act(script: Script, position: int, cursor: Cursor | None, what: str) -> None:
     """Refuse unless the action of the step is what the saga is at, or comes to next."""
+    saga = script.saga
     step = _step(saga, position)
+    if script.early:
+        raise _Refusal(f"the saga starts at {saga.starts_at:%Y-%m-%dT%H:%M:%SZ}: no step of it has begun")
     forward = saga.parked_from if saga.state is SagaState.FAILED else saga.state
     if forward not in (SagaState.PENDING, SagaState.RUNNING):
         raise _Refusal(f"the saga turns back: no action of it can be {what}")

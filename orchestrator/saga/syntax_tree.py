@@ -69,6 +69,13 @@ def fails(node: dict[str, Any], step: str) -> bool:
     return any(fails(child, step) for child in children)
 
 
+def negates_a_beginning(node: dict[str, Any]) -> bool:
+    """Whether a part is read of a negation: in JMESPath `!a.b` is `(!a).b`, which is nothing whatever `a` is."""
+    children = [child for child in node.get("children", []) if isinstance(child, dict)]
+    of_part = node["type"] in ("subexpression", "index_expression")
+    return (of_part and children[0]["type"] == "not_expression") or any(map(negates_a_beginning, children))
+
+
 def plain_path(node: dict[str, Any]) -> tuple[str, ...] | None:
     """The names of a plain path such as `input.order_id`; None for any other expression."""
     if node["type"] == "field":

@@ -169,14 +169,14 @@ class MemorySagaLog:
         if begun is not None and begun.state in (SagaState.COMPLETED, SagaState.COMPENSATED):
             self._tell_end(begun)
 
-    def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+    def undo_child(self, parent: Saga, step: str, asking: int) -> str:
         """See `TermLog.undo_child`."""
         row = self.child(parent.id, step)
         if row is None:
             return ""
         before = [p for p in self.posted.values() if p.saga_id == row.id and p.signal.verb is Verb.UNDO]
-        if row.state is not SagaState.COMPENSATED and all(p.signal.code != str(attempt) for p in before):
-            self.post(row.id, Signal(0, Verb.UNDO, code=str(attempt)))
+        if row.state is not SagaState.COMPENSATED and all(p.signal.code != str(asking) for p in before):
+            self.post(row.id, Signal(0, Verb.UNDO, code=str(asking)))
         return row.state.value
 
     def child(self, parent: SagaId, step: str) -> Row | None:
@@ -194,8 +194,9 @@ class MemorySagaLog:
 
     def unfinished(self, state: SagaState, epoch: Epoch, after: SagaId | None, limit: int) -> list[StoredSaga]:
         """A page of the recovery scan: the sagas in `state` that `epoch` has not written, behind the id `after`."""
-        rows = (row for row in self._in_state(state) if row.epoch < epoch and (after is None or row.id > after))
-        return [stored_row(row) for row in list(rows)[:limit] if row.wake_at is None]
+        behind = (row for row in self._in_state(state) if row.epoch < epoch and (after is None or row.id > after))
+        awake = [row for row in behind if row.wake_at is None]
+        return [stored_row(row) for row in awake[:limit]]
 
     def due(self) -> list[StoredSaga]:
         """See `TermLog.due`: all of them."""

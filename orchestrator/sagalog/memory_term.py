@@ -51,10 +51,10 @@ class MemoryTermLog:
         await self._fence()
         self._store.begin_child(parent, step, child)
 
-    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+    async def undo_child(self, parent: Saga, step: str, asking: int) -> str:
         """See `TermLog.undo_child`."""
         await self._fence()
-        return self._store.undo_child(parent, step, attempt)
+        return self._store.undo_child(parent, step, asking)
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """See `TermLog.refuse`."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from orchestrator.saga.events import Event
-from orchestrator.saga.model import Epoch, Json, Parent, Saga, SagaId
+from orchestrator.saga.model import Epoch, Json, Parent, Saga, SagaId, SagaState
 from orchestrator.saga.pausing import HOLD_MOST_S, Pause
 from orchestrator.saga.signals import Signal
 
@@ -36,6 +36,11 @@ class StoredSaga:
     state: str = ""
     starts_at: datetime | None = None
     parent: Parent | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether its row says that it has ended, or is parked: then it is not parked once more."""
+        return self.parked or self.state in (SagaState.COMPLETED, SagaState.COMPENSATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +159,11 @@ class TermLog(Protocol):
         Raises as `append` does.
         """
 
-    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
-        """Have the child saga of a step undo itself; its state, empty when it was never begun. Raises as `append`."""
+    async def undo_child(self, parent: Saga, step: str, asking: int) -> str:
+        """Have the child saga of a step undo itself; its state, empty when it was never begun. Raises as `append`.
+
+        Every time of `asking` has a number of its own: by it a repetition is known, and the child is told once.
+        """
 
     async def refuse(self, heard: Sequence[Heard]) -> None:
         """Signals that no saga can heed, with the reasons. Raises as `append` does."""

@@ -254,11 +254,11 @@ class PostgresTermLog(TermReader):
         async with self._writing:
             await self._until_known("begin_child", {**parameters, **self._scope})
 
-    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+    async def undo_child(self, parent: Saga, step: str, asking: int) -> str:
         """Have the child saga of a step undo itself. See `TermLog.undo_child`."""
         request_id = child_request(parent.id, step)
-        # The same for a repetition after a lost connection, another one for another attempt.
-        key = uuid5(parent.id, f"undo/{step}/{attempt}")
+        # The same for a repetition after a lost connection, another one for another time of asking.
+        key = uuid5(parent.id, f"undo/{step}/{asking}")
         parameters = {"request_id": request_id, "key": key}
         async with self._writing:
             row = await self._until_known("undo_child", {**parameters, **self._scope})

@@ -138,7 +138,7 @@ WITH fence AS MATERIALIZED (
 SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM fence;
 
 -- name: undo_child
--- Tell the child of a step to undo itself, once for each attempt, unless it has been undone or was never begun. Its
+-- Tell the child of a step to undo itself, once for each key, unless it has been undone or was never begun. Its
 -- state, empty when there is no child, comes back beside the fence.
 WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE

@@ -19,11 +19,16 @@ from orchestrator.audit.evidence import (
 )
 from orchestrator.audit.finding import Finding
 from orchestrator.audit.judge import Verdict, judge
-from orchestrator.saga.events import PAUSED
+from orchestrator.saga.definition import Work
+from orchestrator.saga.events import PAUSED, Status
 from orchestrator.saga.model import SagaId, SagaState
-from orchestrator.simulation.orders import definitions
+from orchestrator.sagalog.port import child_request
+from orchestrator.simulation.coverage import features
 from orchestrator.simulation.postgres import Logged
+from orchestrator.simulation.promises import broken
 from orchestrator.simulation.replica import MIDNIGHT
+from orchestrator.simulation.story import stories
+from orchestrator.simulation.together import broken_together
 from orchestrator.simulation.world import CALM_AFTER_S, SimulatedWorld
 
 
@@ -45,6 +50,7 @@ def _evidence(world: SimulatedWorld) -> Evidence:
     history = world.postgres.history
     requests = {identity: request_id for request_id, identity in history.requests.items()}
     rows = world.postgres.log.rows.values()
+    requests |= {row.id: child_request(row.parent, row.parent_step) for row in rows if row.parent is not None}
     return Evidence(
         sagas=[
             SagaRow(
@@ -63,9 +69,9 @@ def _evidence(world: SimulatedWorld) -> Evidence:
         epochs=[EpochRow(0, row.epoch, row.holder, row.cause, _at(row.at_s)) for row in history.raises],
         definitions={
             (name, definition.version): tuple(
-                StepShape(step.name, step.compensation is not None) for step in definition.steps
+                StepShape(step.name, step.compensation is not None, step.work is Work.CALL) for step in definition.steps
             )
-            for name, definition in definitions().items()
+            for name, definition in world.definitions.items()
         },
         effects=[
             EffectRow(
@@ -84,7 +90,7 @@ def _evidence(world: SimulatedWorld) -> Evidence:
 
 def _step(world: SimulatedWorld, row: Logged) -> StepRow:
     event = row.event
-    definition = definitions()[world.postgres.log.rows[row.saga_id].definition]
+    definition = world.definitions[world.postgres.log.rows[row.saga_id].definition]
     name = definition.step(event.position).name if event.position else ""
     return StepRow(str(row.saga_id), event.sequence, name, event.status.value, event.epoch, _at(row.at_s))
 
@@ -104,10 +110,12 @@ def oddities(world: SimulatedWorld) -> list[str]:
         elif not replica.run.cancelled() and (error := replica.run.exception()) is not None:
             found.append(f"{replica.incarnation} ended by {error!r}")
     for row in world.postgres.log.rows.values():
-        if row.state is SagaState.COMPLETED and row.input["refuse"]:
-            found.append(f"saga {row.id} completed, though its order is refused")
         if row.state is SagaState.FAILED and not _may_park(world, row.id):
             found.append(f"saga {row.id} is parked for no cause: {row.error}")
+    told_of = list(stories(world, CALM_AFTER_S))
+    for story in told_of:
+        found += broken(story)
+    found += broken_together(world, told_of)
     wanted = world.trace.counts["clients"]
     told = len({acknowledgement.request_id for acknowledgement in world.clients.acknowledged})
     if told != wanted:
@@ -116,11 +124,19 @@ def oddities(world: SimulatedWorld) -> list[str]:
 
 
 def _may_park(world: SimulatedWorld, saga_id: SagaId) -> bool:
-    """Whether a saga has a cause to be parked: it was made unreadable, or a compensation ran out of tries."""
+    """Whether a saga has a cause to be parked.
+
+    It was made unreadable, a compensation ran out of tries, or a step failed for which there is no way back.
+    """
     row = world.postgres.log.rows[saga_id]
     if saga_id in world.postgres.history.corrupt or row.version != 1 or world.poisons(row.input["order"]):
         return True
-    return any(event.status.value == "compensation_failed" for event in row.events)
+    definition = world.definitions[row.definition]
+    forward = definition.descendants[definition.pivot - 1] | {definition.pivot} if definition.pivot else frozenset()
+    return any(
+        event.status is Status.COMPENSATION_FAILED or (event.status is Status.PARKED and event.position in forward)
+        for event in row.events
+    )
 
 
 def statistics(world: SimulatedWorld) -> Counter[str]:
@@ -138,4 +154,5 @@ def statistics(world: SimulatedWorld) -> Counter[str]:
             for earlier, later in pairwise(intents)
         )
     counts["terms"] += len(world.postgres.history.raises)
+    counts.update(features(world, stories(world, CALM_AFTER_S)))
     return counts

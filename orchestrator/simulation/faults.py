@@ -69,7 +69,9 @@ def _weathers(chance: random.Random) -> Weathers:
     return Weathers(
         etcd=Weather(0.001, 0.003, _fates(lost / 2, unheard / 2, late / 2, 0.0), 4.0),
         postgres=Weather(0.0005, 0.002, _fates(lost / 2, unheard / 2, late / 2, 0.0), 6.0),
-        services=Weather(0.001, chance.choice((0.004, 0.05)), _fates(lost, unheard, late, twice), late_max_s),
+        services=Weather(
+            0.001, chance.choice((0.004, 0.05)), _fates(1.4 * lost, 1.4 * unheard, 2 * late, twice), late_max_s
+        ),
     )
 
 

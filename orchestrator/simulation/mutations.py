@@ -16,7 +16,8 @@ from orchestrator.saga.commands import Refused, Unknown
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Saga
 from orchestrator.sagalog.port import Claim, Heard, SagaLog, StoredPause, StoredSaga, TermLog
-from orchestrator.simulation.participants import Rules
+from orchestrator.simulation.core_mutations import CORE
+from orchestrator.simulation.later import LaterRules
 from orchestrator.simulation.postgres import Fencing
 from orchestrator.simulation.stage import Mutation
 
@@ -108,10 +109,12 @@ def _heard(done: Any) -> None:
 MUTATIONS: dict[str, Mutation] = {
     "no-fence": Mutation(fencing=Fencing.NONE),
     "fence-by-exists": Mutation(fencing=Fencing.EXISTS),
-    "no-tombstone": Mutation(rules=Rules(tombstone=False)),
-    "no-idempotency": Mutation(rules=Rules(idempotency=False)),
+    "no-tombstone": Mutation(rules=LaterRules(tombstone=False)),
+    "no-idempotency": Mutation(rules=LaterRules(idempotency=False)),
     "unknown-is-failure": Mutation(wrap_participants=_Hasty),
     "no-intent": Mutation(wrap_log=lambda log: _Wrapped(log, _early)),
     "pause-not-heeded": Mutation(wrap_log=lambda log: _Wrapped(log, _heedless)),
     "pause-not-released": Mutation(wrap_log=lambda log: _Wrapped(log, _unwoken)),
+    "answer-not-withdrawn": Mutation(rules=LaterRules(withdraw=False)),
+    **{name: Mutation(core=core) for name, core in CORE.items()},
 }

@@ -43,11 +43,12 @@ class Weather:
 
 
 class NoAnswer(Exception):
-    """The exchange failed. `sent` is False when the request reached nobody for certain."""
+    """The exchange failed. `sent`: it may have reached somebody. `expired`: nothing was heard at all."""
 
-    def __init__(self, sent: bool) -> None:
+    def __init__(self, sent: bool, *, expired: bool = False) -> None:
         super().__init__("no answer")
         self.sent = sent
+        self.expired = expired
 
 
 @dataclass(slots=True)
@@ -211,7 +212,7 @@ def _nobody(_value: object, _error: BaseException | None) -> None:
 
 def _expire(future: asyncio.Future[Any]) -> None:
     if not future.done():
-        future.set_exception(NoAnswer(sent=True))
+        future.set_exception(NoAnswer(sent=True, expired=True))
 
 
 def _deliver(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -6,12 +6,12 @@ What they do is drawn apart from the faults, so that a seed has the same faults 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
 from orchestrator.driving.port import Answer, Invocation, Participants
 from orchestrator.saga.pausing import Pause, PauseKind, Pauses
-from orchestrator.simulation.orders import SERVICES, definitions
+from orchestrator.simulation.definitions import SERVICES
 from orchestrator.simulation.postgres import PostgresModel
 from orchestrator.simulation.trace import Trace
 
@@ -23,7 +23,10 @@ _LONG_S = 12.0
 class Operators:
     """Whoever pauses in one run. `offences` are the calls that began although a leader had said that none would."""
 
-    def __init__(self, postgres: PostgresModel, chance: random.Random, trace: Trace) -> None:
+    def __init__(
+        self, postgres: PostgresModel, definitions: Sequence[str], chance: random.Random, trace: Trace
+    ) -> None:
+        self._definitions = definitions
         self.offences: list[str] = []
         self._postgres = postgres
         self._chance = chance
@@ -58,7 +61,7 @@ class Operators:
 
     def _draw(self) -> Pause:
         kind = self._chance.choice(list(PauseKind))
-        name = self._chance.choice(SERVICES if kind is PauseKind.PARTICIPANT else list(definitions()))
+        name = self._chance.choice(SERVICES if kind is PauseKind.PARTICIPANT else self._definitions)
         number = UUID(int=self._chance.getrandbits(128))
         return Pause(number, kind, name, "ann", "moving house", self._postgres.log.now())
 

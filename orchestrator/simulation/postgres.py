@@ -9,15 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
 
-from orchestrator.leadership.signal import Signal
+from orchestrator.leadership import signal as leadership
 from orchestrator.saga.events import Event
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
+from orchestrator.saga.signals import REOPENING, Signal, Verb
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga
@@ -60,12 +61,25 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class NewSaga:
-    """What a client asks for."""
+    """What a client asks for: a saga that begins at once, or so many seconds after it was stored."""
 
     request_id: str
     definition: str
     version: int
     input: Json
+    later_s: float | None = None
+
+
+class Told(StrEnum):
+    """What became of a signal at the replica that was told it."""
+
+    STORED = "stored"
+    WAITS = "waits"  # Another answer for the step waits to be heeded.
+    ENDED = "ended"  # The saga has ended.
+
+
+# Of these, one at a time waits to be heeded for a step.
+_ANSWERS = frozenset({Verb.COMPLETE, Verb.FAIL, Verb.APPROVE, Verb.REJECT})
 
 
 @dataclass(slots=True)
@@ -76,6 +90,9 @@ class History:
     rows: list[Logged] = field(default_factory=list)
     requests: dict[str, SagaId] = field(default_factory=dict)
     corrupt: dict[SagaId, None] = field(default_factory=dict)
+    # The numbers of the signals by the keys under which they were sent, and when each cancellation was stored.
+    signals: dict[int, int] = field(default_factory=dict)
+    cancelled_at_s: dict[SagaId, float] = field(default_factory=dict)
 
 
 Transition = tuple[Saga, Sequence[Event], Sequence[Heard]]
@@ -90,10 +107,12 @@ class PostgresModel:
         self.history = History()
         self.fencing = Fencing.LOCKED
         self.raised: Callable[[], None] = lambda: None
+        # Is told of every row of the step log when it is committed.
+        self.written: Callable[[Saga, Event], None] = lambda saga, event: None
         # How likely a statement takes long, and how long at the most, in seconds.
         self.slow = 0.0
         self.slow_max_s = 0.0
-        self._stopped = Signal()
+        self._stopped = leadership.Signal()
         self._loop = loop
         self._chance = chance
         self._trace = trace
@@ -135,12 +154,12 @@ class PostgresModel:
         self._fenced(epoch, begin, reply)
 
     def undo_child(
-        self, epoch: Epoch, parent: Saga, step: str, attempt: int, states: list[str], reply: Reply[int | None]
+        self, epoch: Epoch, parent: Saga, step: str, asking: int, states: list[str], reply: Reply[int | None]
     ) -> None:
         """Have a child saga undo itself, under an epoch; its state goes into `states`."""
 
         def undo() -> int:
-            states.append(self.log.undo_child(parent, step, attempt))
+            states.append(self.log.undo_child(parent, step, asking))
             return 0
 
         self._fenced(epoch, undo, reply)
@@ -212,6 +231,7 @@ class PostgresModel:
             for event in row.events[before:]:
                 self.history.rows.append(Logged(saga.id, event, at_s))
                 self._trace.note("logged", saga.id, event.sequence, event.status, event.position, f"epoch={epoch}")
+                self.written(saga, event)
         return fresh
 
     def _park(self, epoch: Epoch, stored: StoredSaga, reason: str) -> int:
@@ -281,7 +301,10 @@ class PostgresModel:
         milliseconds = int(self._now().timestamp() * 1000)
         identity = saga_id(milliseconds, self._chance.getrandbits(RANDOM_BITS), after=self._last_id)
         self._last_id = self.history.requests[new.request_id] = identity
-        self.log.rows[identity] = Row(identity, new.definition, new.version, new.input, {}, self._now())
+        row = Row(identity, new.definition, new.version, new.input, {}, self._now())
+        if new.later_s is not None:
+            row.starts_at = row.wake_at = self._now() + timedelta(seconds=new.later_s)
+        self.log.rows[identity] = row
         self._trace.note("stored", identity, new.request_id, new.definition)
         self._notify()
         return identity
@@ -291,8 +314,30 @@ class PostgresModel:
         row = self.log.rows[identity]
         if row.cancel_reason is None and not row.state.terminal:
             row.cancel_reason = reason
+            self.history.cancelled_at_s[identity] = self._loop.time()
             self._trace.note("cancel_stored", identity)
             self._notify()
+
+    def post(self, identity: SagaId, signal: Signal, key: int) -> Told:
+        """Store a signal, once for its key, as api/signalling.py and signals.sql do."""
+        if key in self.history.signals:
+            return Told.STORED
+        row = self.log.rows[identity]
+        if row.state.terminal and not (row.state is SagaState.FAILED and signal.verb in REOPENING):
+            return Told.ENDED
+        if signal.verb in _ANSWERS and self._answer_waits(identity, signal.step):
+            return Told.WAITS
+        number = self.history.signals[key] = self.log.post(identity, signal)
+        self._trace.note("signal_stored", number, identity, signal.verb, signal.step)
+        self._notify()
+        return Told.STORED
+
+    def _answer_waits(self, identity: SagaId, step: str) -> bool:
+        return any(
+            not posted.heard and posted.saga_id == identity and posted.signal.step == step
+            for posted in self.log.posted.values()
+            if posted.signal.verb in _ANSWERS
+        )
 
     def listen(self, told: Callable[[], None]) -> None:
         """Tell this one of every new saga and cancellation, until the server stops."""

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orchestrator.driving.leader import Leader
+from orchestrator.driving.outages import Outages
 from orchestrator.driving.port import Invocation, Participants
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.errors import LogUnavailable
+from orchestrator.leadership import signal as leadership
 from orchestrator.leadership.campaign import Campaign
 from orchestrator.leadership.keys import Keys
 from orchestrator.leadership.membership import LeaseTerms
 from orchestrator.leadership.pace import Paces
 from orchestrator.leadership.port import Member, World
 from orchestrator.leadership.readiness import ReadinessPace
-from orchestrator.leadership.signal import Signal
 from orchestrator.leadership.victory import Ending, Hooks
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import SagaId
+from orchestrator.saga.signals import Signal
 from orchestrator.sagalog.port import SagaLog
 from orchestrator.simulation.etcd import EtcdModel, RemoteEtcd, RemoteRenewal
 from orchestrator.simulation.eye import Look, RemoteEye
 from orchestrator.simulation.loop import Process, SimulationLoop
 from orchestrator.simulation.network import Network, Server, Weather
 from orchestrator.simulation.orders import RemoteRegistry
-from orchestrator.simulation.postgres import NewSaga, PostgresModel
+from orchestrator.simulation.postgres import NewSaga, PostgresModel, Told
 from orchestrator.simulation.services import RemoteServices, Service
 from orchestrator.simulation.term_log import Line, RemoteSagaLog
 from orchestrator.simulation.trace import Trace
@@ -60,7 +63,8 @@ class Surroundings:
     postgres: PostgresModel
     services: dict[str, Service]
     weathers: Weathers
-    changed: Signal
+    definitions: Mapping[str, Definition]
+    changed: leadership.Signal
     poisoned: Callable[[Invocation], bool]
     trace: Trace
     metrics: Metrics
@@ -117,7 +121,8 @@ class Replica:
             world.services, world.network, self.main, world.weathers.services, world.poisoned, world.trace
         )
         clocks = Clocks(world.loop.time, self._chance.random)
-        means = Means(RemoteRegistry(line), world.wrap_participants(participants), _SETTINGS, clocks, world.metrics)
+        behind = Outages(world.wrap_participants(participants), world.loop.time, self._chance.random, world.metrics)
+        means = Means(RemoteRegistry(line, world.definitions), behind, _SETTINGS, clocks, world.metrics)
         return Leader(world.wrap_log(RemoteSagaLog(line)), means)
 
     @property
@@ -194,10 +199,17 @@ class Replica:
         except LogUnavailable:
             return None
 
-    async def cancel(self, identity: SagaId) -> bool:
-        """Store a request to cancel a saga; False when Postgres does not answer."""
+    async def cancel(self, identity: SagaId) -> bool | None:
+        """Store a request to cancel a saga; None when Postgres does not answer."""
         try:
             await self._line.read(lambda postgres: postgres.request_cancel(identity, "the client changed its mind"))
         except LogUnavailable:
-            return False
+            return None
         return True
+
+    async def signal(self, identity: SagaId, signal: Signal, key: int) -> Told | None:
+        """Store a signal, once for its key; None when Postgres does not answer."""
+        try:
+            return await self._line.read(lambda postgres: postgres.post(identity, signal, key))
+        except LogUnavailable:
+            return None

@@ -63,8 +63,9 @@ class Batch:
 def simulate(seed: int, mutation: str = "") -> tuple[Outcome, Trace]:
     """Run one seed to its end. Never raises for what a run meets: that is a complaint."""
     loop = new_loop()
-    with _errors_heard() as errors:
-        world = SimulatedWorld(loop, str(seed), MUTATIONS[mutation] if mutation else Mutation(), _metrics())
+    wrong = MUTATIONS[mutation] if mutation else Mutation()
+    with _errors_heard() as errors, wrong.core():
+        world = SimulatedWorld(loop, str(seed), wrong, _metrics())
         complaints: list[str] = []
         findings: list[str] = []
         try:

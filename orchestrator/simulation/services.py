@@ -6,17 +6,19 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from orchestrator.driving.port import Invocation
-from orchestrator.saga.commands import Refused, Succeeded, Unknown
-from orchestrator.saga.model import Kind
+from orchestrator.driving.port import Answer, Invocation
+from orchestrator.saga.commands import Accepted, Refused, Succeeded, Unknown
+from orchestrator.saga.model import Kind, SagaId
+from orchestrator.simulation.answering import Answering, Spawn, Tell
+from orchestrator.simulation.later import LaterRules, LaterShop
 from orchestrator.simulation.loop import Process, SimulationLoop
 from orchestrator.simulation.network import Network, NoAnswer, Reply, Server, Weather
-from orchestrator.simulation.participants import Rules, Shop
 from orchestrator.simulation.trace import Trace
 
-Outcome = Succeeded | Refused | Unknown
-
 SERVE_S = 0.002
+# How likely an action that may be answered later is, and how likely a call fails inside and takes no effect.
+LATER = 0.85
+BROKEN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +32,39 @@ class Temper:
 
 
 class Service:
-    """One participant: its address, and its shop."""
+    """One participant: its address, its shop, and what it answers later. `called` is every call that it ever got."""
 
-    def __init__(self, name: str, rules: Rules, loop: SimulationLoop, chance: random.Random, trace: Trace) -> None:
+    def __init__(
+        self,
+        name: str,
+        rules: LaterRules,
+        loop: SimulationLoop,
+        chance: random.Random,
+        trace: Trace,
+        spawn: Spawn,
+        tell: Tell,
+    ) -> None:
         self.server = Server(name)
-        self.shop = Shop(rules)
+        self.shop = LaterShop(rules)
         self.temper = Temper()
+        self.called: set[tuple[SagaId, str, Kind]] = set()
         self._loop = loop
         self._chance = chance
         self._trace = trace
+        self._answering = Answering(self.server, self.shop, loop, chance, trace, spawn, tell)
+        self._calm = False
 
     def calm(self) -> None:
         """No crash and no slowness any more."""
         self.temper = Temper()
 
-    def take(self, invocation: Invocation, reply: Reply[Outcome]) -> None:
+    def heal(self) -> None:
+        """From now on it is up, nothing in it fails, and no answer is forgotten."""
+        self.calm()
+        self.server.up = True
+        self._calm = self._answering.calm = True
+
+    def take(self, invocation: Invocation, reply: Reply[Answer]) -> None:
         """A call arrives."""
         temper = self.temper
         roll = self._chance.random()
@@ -60,19 +80,24 @@ class Service:
         else:
             self._loop.schedule(self._loop.world, took_s, self._commit, invocation, reply, False)
 
-    def _commit(self, invocation: Invocation, reply: Reply[Outcome], crash: bool) -> None:
+    def _commit(self, invocation: Invocation, reply: Reply[Answer], crash: bool) -> None:
         if not reply.current:
             # The service has ended in the middle of the call.
             reply.reset()
             return
         shop, trace = self.shop, self._trace
-        effects, tombstones = len(shop.effects), len(shop.tombstones)
-        outcome = shop.take(invocation, business(invocation), self._loop.time())
+        if not invocation.asks:
+            self.called.add((invocation.saga_id, invocation.step, invocation.kind))
+        effects, tombstones, accepted = len(shop.effects), len(shop.tombstones), len(shop.accepted)
+        outcome = shop.call(invocation, self._verdict(invocation), self._loop.time())
         what = f"{invocation.idempotency_key} epoch={invocation.epoch}"
         if len(shop.effects) > effects:
             trace.note("effect", self.server.name, what)
         elif len(shop.tombstones) > tombstones:
             trace.note("tombstone", self.server.name, what)
+        elif len(shop.accepted) > accepted:
+            trace.note("accepted", self.server.name, what)
+            self._answering.accepted(invocation, business(invocation))
         else:
             trace.note("no_effect", self.server.name, what, type(outcome).__name__)
             if invocation.kind is Kind.ACTION and (invocation.saga_id, invocation.step) in shop.tombstones:
@@ -83,12 +108,24 @@ class Service:
         else:
             reply.send(outcome)
 
+    def _verdict(self, invocation: Invocation) -> Answer:
+        roll = self._chance.random()
+        if not self._calm and roll < BROKEN:
+            return Unknown("INTERNAL", "something is wrong inside")
+        if invocation.answers_later and self._chance.random() < LATER:
+            return Accepted()
+        return business(invocation)
+
 
 def business(invocation: Invocation) -> Succeeded | Refused:
-    """The rule of the shop: an order says itself at which step it is refused."""
-    if invocation.kind is Kind.ACTION and invocation.request.get("refuse") == invocation.step:
-        return Refused("FAILED_PRECONDITION", "refused by a rule of business")
-    return Succeeded({"reference": f"{invocation.step}-{invocation.request.get('order')}"})
+    """The rule of the shop: an order says itself at which step it is refused, and where undoing takes several tries."""
+    place, request = f"{invocation.definition}.{invocation.step}", invocation.request
+    if invocation.kind is Kind.ACTION:
+        if request.get("refuse") == place:
+            return Refused("FAILED_PRECONDITION", "refused by a rule of business")
+    elif request.get("stubborn") == place and invocation.attempt <= request["tries"]:
+        return Refused("FAILED_PRECONDITION", "it cannot be undone yet")
+    return Succeeded({"reference": f"{invocation.step}-{request.get('order')}", "big": request.get("big")})
 
 
 class RemoteServices:
@@ -110,7 +147,7 @@ class RemoteServices:
         self._poisoned = poisoned
         self._trace = trace
 
-    async def call(self, invocation: Invocation) -> Outcome:
+    async def call(self, invocation: Invocation) -> Answer:
         """Call the participant over the network."""
         if self._poisoned(invocation):
             raise RuntimeError("a saga that breaks its driver")
@@ -125,7 +162,8 @@ class RemoteServices:
             )
         except NoAnswer as error:
             self._trace.count("unknown_outcomes")
-            return Unknown("UNAVAILABLE" if not error.sent else "DEADLINE_EXCEEDED", "no answer")
+            # A connection that is refused or lost is told apart from silence, and neither says what has happened.
+            return Unknown("DEADLINE_EXCEEDED" if error.expired else "UNAVAILABLE", "no answer")
 
     def warm(self, services: Iterable[str]) -> None:
         """There is nothing to connect ahead of time."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,31 +17,34 @@ from orchestrator.driving.port import Invocation, Participants
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.signal import Signal
 from orchestrator.sagalog.port import SagaLog
+from orchestrator.simulation.clients import Outside
+from orchestrator.simulation.definitions import SERVICES, draw_definitions
 from orchestrator.simulation.etcd import EtcdModel, Saved
 from orchestrator.simulation.eye import Look, Sight
 from orchestrator.simulation.faults import Plan
+from orchestrator.simulation.later import LaterRules, with_epochs
 from orchestrator.simulation.loop import SimulationLoop
 from orchestrator.simulation.network import Network, Server
 from orchestrator.simulation.operators import Operators, Watched
-from orchestrator.simulation.orders import SERVICES
-from orchestrator.simulation.participants import Rules
+from orchestrator.simulation.people import People
 from orchestrator.simulation.postgres import Fencing, PostgresModel
 from orchestrator.simulation.replica import MIDNIGHT, Replica, Surroundings
 from orchestrator.simulation.services import Service
 from orchestrator.simulation.trace import Trace
 from orchestrator.telemetry import Metrics
 
-ALL_RULES = Rules()
+ALL_RULES = LaterRules()
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
     """What is wrong with the world on purpose, so that a test can show that the simulation notices."""
 
-    rules: Rules = ALL_RULES
+    rules: LaterRules = ALL_RULES
     fencing: Fencing = Fencing.LOCKED
     wrap_log: Callable[[SagaLog], SagaLog] = lambda log: log
     wrap_participants: Callable[[Participants], Participants] = lambda participants: participants
+    core: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 class Stage:
@@ -56,9 +60,16 @@ class Stage:
         self.etcd = EtcdModel(loop)
         self.postgres = PostgresModel(loop, random.Random(f"{seed}/postgres"), self.trace, self.now)
         self.postgres.fencing = mutation.fencing
-        chance = random.Random(f"{seed}/services")
-        rules = replace(mutation.rules, epochs=self.plan.epochs)
-        self.services = {name: Service(name, rules, loop, chance, self.trace) for name in SERVICES}
+        self.definitions = draw_definitions(random.Random(f"{seed}/definitions"))
+        self.outside = Outside(loop, self.network, random.Random(f"{seed}/outside"), self.running)
+        rules, chance = with_epochs(mutation.rules, self.plan.epochs), random.Random(f"{seed}/services")
+        self.services = {
+            name: Service(name, rules, loop, chance, self.trace, self.play, self.outside.tell) for name in SERVICES
+        }
+        self.people = People(
+            self.postgres, self.definitions, self.outside, random.Random(f"{seed}/people"), self.trace, self.play
+        )
+        self.postgres.written = self.people.written
         self.names = ("r1", "r2", "r3")
         self.replicas: dict[str, Replica] = {}
         self.past: list[Replica] = []
@@ -70,7 +81,10 @@ class Stage:
         self._saved: Saved | None = None
         self.raise_watchers: list[Callable[[], None]] = []
         self.group = asyncio.TaskGroup()
-        self.operators = Operators(self.postgres, random.Random(f"{seed}/operators"), self.trace)
+        self._playing: dict[asyncio.Task[None], None] = {}
+        self.operators = Operators(
+            self.postgres, list(self.definitions), random.Random(f"{seed}/operators"), self.trace
+        )
         poison = {f"o{n}" for n in range(100) if self.chance.random() < self.plan.poison}
         self._poison = poison
         self.surroundings = Surroundings(
@@ -80,6 +94,7 @@ class Stage:
             self.postgres,
             self.services,
             self.plan.weathers,
+            self.definitions,
             self.changed,
             self.poisoned,
             self.trace,
@@ -163,6 +178,17 @@ class Stage:
 
     def _spawn(self, coro: Coroutine[Any, Any, None]) -> None:
         self.group.create_task(coro)
+
+    def play(self, coro: Coroutine[Any, Any, None]) -> None:
+        """Let somebody outside of the cluster do something; what is still at it when the run ends is left undone."""
+        task = self.group.create_task(coro)
+        self._playing[task] = None
+        task.add_done_callback(lambda done: self._playing.pop(done, None))
+
+    def stop_playing(self) -> None:
+        """Nobody outside does anything any more."""
+        for task in self._playing:
+            task.cancel()
 
     def kill(self, replica: Replica, restart_after_s: float) -> None:
         """kill -9."""

@@ -151,12 +151,12 @@ class RemoteTermLog:
         async with self._writing:
             await self._until_known(lambda reply: self._postgres.begin_child(self._epoch, parent, step, child, reply))
 
-    async def undo_child(self, parent: Saga, step: str, attempt: int) -> str:
+    async def undo_child(self, parent: Saga, step: str, asking: int) -> str:
         """See `TermLog.undo_child`."""
         states: list[str] = []
         async with self._writing:
             await self._until_known(
-                lambda reply: self._postgres.undo_child(self._epoch, parent, step, attempt, states, reply)
+                lambda reply: self._postgres.undo_child(self._epoch, parent, step, asking, states, reply)
             )
         return states[-1]
 

@@ -14,8 +14,9 @@ from orchestrator.simulation.stage import Mutation, Stage
 from orchestrator.telemetry import Metrics
 
 LOAD_S = 24.0
-# Within so long after the faults have ended every saga is terminal: the budget of a compensation is some 30 s.
-SETTLE_MAX_S = 90.0
+# Within so long after the faults have ended every saga is terminal: the budget of a compensation is some 30 s, and
+# several may be spent one after the other, by children as well.
+SETTLE_MAX_S = 150.0
 # Leadership has settled so long after the faults have ended, and does not change any more.
 CALM_AFTER_S = 15.0
 QUIET_S = 3.0
@@ -26,7 +27,7 @@ class SimulatedWorld(Stage):
 
     def __init__(self, loop: SimulationLoop, seed: str, mutation: Mutation, metrics: Metrics) -> None:
         super().__init__(loop, seed, draw(random.Random(f"{seed}/plan"), LOAD_S), mutation, metrics)
-        self.clients = Clients(loop, self.network, random.Random(f"{seed}/clients"), self.trace, self.running)
+        self.clients = Clients(self.outside, self.trace)
 
     async def run(self) -> None:
         """Load and faults, then healing and calm, then everybody leaves."""
@@ -34,11 +35,16 @@ class SimulatedWorld(Stage):
             for name in self.names:
                 self.start(name)
             load = group.create_task(self.clients.run(self._client_plans()))
+            orders = group.create_task(self.people.order(LOAD_S))
             self.after(self.chance.uniform(1, 10), self.save_etcd)
             self.operators.plan(LOAD_S, self.after)
             await self._torment()
             self.heal()
+            clearing = group.create_task(self.people.clear_up())
             await self._settle(load)
+            orders.cancel()
+            clearing.cancel()
+            self.stop_playing()
             for replica in self.running():
                 group.create_task(replica.terminate())
 
@@ -50,7 +56,8 @@ class SimulatedWorld(Stage):
             cancel_after_s = chance.choice((0.0, 0.05, 1.0)) * chance.random() if chance.random() < 0.12 else None
             start_s = chance.uniform(0.2, LOAD_S)
             self.trace.count("clients")
-            plans.append(ClientPlan(order(number, chance, unknown_versions), start_s, cancel_after_s))
+            new = order(number, chance, self.definitions, start_s, unknown_versions)
+            plans.append(ClientPlan(new, start_s, cancel_after_s))
         return plans
 
     async def _torment(self) -> None:
@@ -78,8 +85,7 @@ class SimulatedWorld(Stage):
         self.postgres.start()
         self.heal_postgres_speed()
         for service in self.services.values():
-            service.calm()
-            service.server.up = True
+            service.heal()
         for replica in self.past:
             replica.skew_s = 0.0
             if replica.frozen and not replica.ended:

@@ -6,17 +6,21 @@ import os
 import secrets
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
+from orchestrator.simulation.core_mutations import CORE
+from orchestrator.simulation.coverage import PREFIX, WANTED, shortfalls
 from orchestrator.simulation.mutations import MUTATIONS
-from orchestrator.simulation.run import Batch, measure, repeat_command, run_batch
+from orchestrator.simulation.run import Batch, measure, repeat_command, run_batch, simulate
 
-# Fifty seconds of CPU in all, half of it on two cores at once; a machine that is busy takes a multiple of that.
-pytestmark = pytest.mark.timeout(300)
+# Three minutes of CPU in all, most of it on two cores at once; a machine that is busy takes a multiple of that.
+pytestmark = pytest.mark.timeout(2400)
 
-FIXED = 300
-FRESH = 100
+# A thousand seeds in each run of the tests.
+FIXED = 800
+FRESH = 200
 # Every mutation is found within so many seeds.
 FOUND_WITHIN = 100
 WORKERS = 2
@@ -61,6 +65,19 @@ def test_the_faults_strike_in_the_middle_of_the_work(fixed: Batch) -> None:
     assert {name: mean for name, mean in a_seed.items() if mean < deep[name]} == {}
 
 
+def test_every_feature_of_the_saga_language_is_come_to_often_enough(fixed: Batch) -> None:
+    assert shortfalls(fixed.counts, fixed.seeds) == {}
+    counted = {name.removeprefix(PREFIX) for name in fixed.counts if name.startswith(PREFIX)}
+    assert counted == WANTED.keys()
+
+
+def test_a_feature_that_is_never_come_to_is_told() -> None:
+    counts = Counter({PREFIX + name: int(2 * wanted) for name, wanted in WANTED.items()})
+    assert shortfalls(counts, 100) == {}
+    counts[PREFIX + "pivot passed"] = 0
+    assert shortfalls(counts, 100) == {"pivot passed": 0.0}
+
+
 def test_a_fresh_batch_of_seeds_holds(capsys: pytest.CaptureFixture[str]) -> None:
     first = secrets.randbelow(1_000_000_000)
     with capsys.disabled():
@@ -71,7 +88,14 @@ def test_a_fresh_batch_of_seeds_holds(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_broken_rule_is_found(mutation: str) -> None:
-    assert any(outcome.complaints for outcome in run_batch(range(FOUND_WITHIN), 1, mutation))
+    assert any(simulate(seed, mutation)[0].complaints for seed in range(FOUND_WITHIN))
+
+
+def test_a_core_that_was_wrong_for_a_run_is_right_again() -> None:
+    right = simulate(0)[1].digest()
+    wrong = {simulate(0, mutation)[1].digest() for mutation in CORE}
+    assert len(wrong - {right}) > len(CORE) / 2
+    assert simulate(0)[1].digest() == right
 
 
 def test_a_failing_seed_is_named_with_the_command_that_repeats_it() -> None:

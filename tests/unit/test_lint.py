@@ -171,6 +171,8 @@ def test_times_that_may_fit_are_accepted() -> None:
         (("name: a, approval: {}, within: 1h",), "", "steps[0].approval", "no `question`"),
         ((PIVOT, call("b", "retry: {retries: 2}", undo=None)), "", "steps[1].retry", "gives up after 3s"),
         ((PIVOT.replace("pivot", "when: input.x, pivot"),), "", "steps[0].when", "skip the pivot"),
+        ((call("a", "when: '!input.rush'"),), "", "steps[0].when", "write `!(a.b)`"),
+        ((call("a", "when: 'input.x && !input.y[0]'"),), "", "steps[0].when", "means `(!a).b`"),
         ((PIVOT, "name: c, saga: {definition: d}"), "", "steps[1].saga", "parked"),
         ((call("a"), call("b"), call("c")), "within: 1m", "steps[2].retry", "later than its deadline: 1m"),
         ((call("a"),), "secrets: [input.card]", "secrets[0]", "without `input.`"),
