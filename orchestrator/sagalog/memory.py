@@ -156,13 +156,16 @@ class MemorySagaLog:
             told = {"state": state, "result": result, "error": {"message": message}}
             number = len(self.posted) + 1
             self.posted[number] = Posted(row.parent, Signal(number, Verb.CHILD, row.parent_step, told))
+            self.notify()
 
     def _tell_end(self, child: Row) -> None:
         self._tell_parent(child, child.state.value, child.result, child.error or "")
 
     def begin_child(self, parent: Saga, step: str, child: NewChild) -> None:
         """See `TermLog.begin_child`."""
-        if self.rows[parent.id].state is SagaState.RUNNING and self.child(parent.id, step) is None:
+        if self.rows[parent.id].state is not SagaState.RUNNING:
+            return
+        if self.child(parent.id, step) is None:
             row = Row(child.id, child.definition, child.version, child.input, child.labels, self.now())
             self.insert(replace(row, parent=parent.id, parent_step=step))
         begun = self.child(parent.id, step)

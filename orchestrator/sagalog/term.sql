@@ -110,8 +110,13 @@ WITH fence AS MATERIALIZED (
         jsonb_build_object('state', 'REFUSED', 'error', jsonb_build_object('message', h.refusal))
     FROM heard AS h JOIN baton.saga AS c ON c.id = h.saga_id
     WHERE h.verb = 'undo' AND h.refusal IS NOT NULL AND c.parent IS NOT NULL
+    RETURNING shard
+), woken AS MATERIALIZED (
+    -- Whoever leads hears of the child at once, and not by the next poll.
+    SELECT pg_notify('baton_work', shard || ':child') FROM told
 )
-SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged), extract(epoch FROM clock_timestamp())::float8;
+SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM logged), extract(epoch FROM clock_timestamp())::float8,
+    (SELECT count(*) FROM woken);
 
 -- name: begin_child
 -- The child of a step, once; when it has ended already, its end is told again, since it may not have been heard. The

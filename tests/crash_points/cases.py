@@ -14,6 +14,8 @@ from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import Kind
 
+from .people import Actor, cancels
+
 FOR_EVER = 1_000
 
 COMPLETED = frozenset({"COMPLETED"})
@@ -33,45 +35,62 @@ class Turn(StrEnum):
     BROKEN = "broken"  # It arrived, failed inside, and took no effect: the caller cannot know.
     UNREACHED = "unreached"  # The request is lost, or late.
     UNHEARD = "unheard"  # It took effect, and the answer is lost.
+    ACCEPTED = "accepted"  # It is taken in, and answered later.
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The first `attempts` calls of a step in one direction take this turn."""
+    """The first `attempts` calls of a step in one direction take this turn, or with `asks` its questions.
+
+    `code` is what the caller hears of a call that comes to nothing, and `slow_s` how long it is on its way, in seconds.
+    `definition` is that of a child saga, if it is not the saga's own. The rule ends when the actor `until` has acted.
+    """
 
     position: int
     turn: Turn
     attempts: int = FOR_EVER
     kind: Kind = Kind.ACTION
+    asks: bool = False
+    code: str = ""
+    slow_s: float = 0.0
+    definition: str = ""
+    until: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """A course of events, and the states in which the saga may end by it.
 
-    `cancel_at` is the effect, counted from 0, before which somebody asks for a cancellation.
+    `actors` are those who tell the saga something. `rows` says how many rows of a status the saga's log has in the end,
+    whoever crashed. Behind a fault it may also end in one of `also`: a call that was lost may arrive, a call that was
+    never made is in doubt, and who acts may be early. With `gap_s`, a crash is also tried after which nobody leads for
+    so many seconds; then the saga ends in one of `gap_ends`. `pairs` says whether a second crash follows the first
+    fault.
     """
 
     name: str
     ends: frozenset[str]
     rules: tuple[Rule, ...] = ()
-    cancel_at: int | None = None
-    # The effect before which somebody orders that the saga be moved to the next version.
-    move_at: int | None = None
+    actors: tuple[Actor, ...] = ()
+    also: frozenset[str] = frozenset()
+    rows: tuple[tuple[str, int], ...] = ()
+    gap_s: float = 0.0
+    gap_ends: frozenset[str] = frozenset()
+    pairs: bool = True
 
-    def turn(self, position: int, kind: Kind, attempt: int) -> Turn:
-        """What becomes of this call."""
+    def rule(self, wanted: Rule, attempt: int, told: frozenset[str]) -> Rule:
+        """What becomes of a call at the place of `wanted` when those in `told` have acted; itself by default."""
         for rule in self.rules:
-            if (rule.position, rule.kind) == (position, kind) and attempt <= rule.attempts:
-                return rule.turn
-        return Turn.DONE
+            here = (rule.definition, rule.position, rule.kind, rule.asks)
+            if here != (wanted.definition, wanted.position, wanted.kind, wanted.asks) or rule.until in told:
+                continue
+            if attempt <= rule.attempts:
+                return rule
+        return wanted
 
 
-def cases(definition: Definition, *, moves: bool = False) -> Iterator[Case]:
-    """Every case of a definition; of one that has a next version, the moves to it."""
-    if moves:
-        yield from _moves(definition)
-        return
+def cases(definition: Definition) -> Iterator[Case]:
+    """Every case of a definition."""
     yield Case("success", COMPLETED)
     for position, step in enumerate(definition.steps, start=1):
         yield Case(f"{step.name} refused", COMPENSATED, (Rule(position, Turn.REFUSED),))
@@ -80,22 +99,10 @@ def cases(definition: Definition, *, moves: bool = False) -> Iterator[Case]:
             yield from _undoing(definition, position)
     # Each effect of the successful run: the raise, a first intent, and a call and a row for each step.
     for effect in range(2 * len(definition.steps) + 2):
-        yield Case(f"cancelled before effect {effect}", ENDED, cancel_at=effect)
+        yield Case(f"cancelled before effect {effect}", ENDED, actors=(cancels(effect),))
     last = Rule(len(definition.steps), Turn.UNREACHED)
-    yield Case("cancelled while it retries", COMPENSATED, (last,), cancel_at=2 * len(definition.steps) + 2)
-
-
-def _moves(definition: Definition) -> Iterator[Case]:
-    """A move before each effect of the successful run, and of one that turns back or hears nothing."""
-    last = len(definition.steps)
-    for effect in range(2 * last + 2):
-        yield Case(f"moved before effect {effect}", COMPLETED, move_at=effect)
-        if effect % 2:
-            rules = (Rule(last, Turn.REFUSED),)
-            yield Case(f"moved before effect {effect}, then refused", COMPENSATED, rules, move_at=effect)
-        else:
-            rules = (Rule(last, Turn.UNHEARD, 1),)
-            yield Case(f"moved before effect {effect}, once unheard", COMPLETED, rules, move_at=effect)
+    retries = cancels(2 * len(definition.steps) + 2)
+    yield Case("cancelled while it retries", COMPENSATED, (last,), actors=(retries,))
 
 
 def _silences(definition: Definition, position: int) -> Iterator[Case]:

@@ -19,21 +19,25 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
-from orchestrator.saga.events import Order
-from orchestrator.saga.signals import Signal, Verb
-
 from .cases import Case
-from .run import Deliver, Meanwhile, Point, Run, Stage
-from .world import SAGA, World
+from .judging import audit, demands
+from .people import Actor
+from .run import Run, Stage
+from .witness import Deliver, Meanwhile, Point
+from .world import World
 
 
 @dataclass(slots=True)
 class Tally:
-    """What was tried: effects of golden runs, single faults, pairs of faults, runs of a leader."""
+    """What was tried: effects of golden runs, single faults, gaps, pairs of faults, runs of a leader.
+
+    Gaps are crashes behind which people act, or time passes, before anybody leads again.
+    """
 
     cases: int = 0
     effects: int = 0
     singles: int = 0
+    gaps: int = 0
     pairs: int = 0
     runs: int = 0
     violations: list[str] = field(default_factory=list)
@@ -43,6 +47,7 @@ class Tally:
         self.cases += other.cases
         self.effects += other.effects
         self.singles += other.singles
+        self.gaps += other.gaps
         self.pairs += other.pairs
         self.runs += other.runs
         self.violations += other.violations
@@ -50,11 +55,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run that begins in `world`, with the faults so far, and what else happens before which of its effects."""
+    """A run that begins in `world`, with the faults so far, and what else happens before which of its effects.
+
+    `gap` says that nobody led for a while after the first of them.
+    """
 
     world: World
     faults: tuple[str, ...] = ()
     meanwhile: Meanwhile = ()
+    gap: bool = False
 
 
 class Explorer:
@@ -64,7 +73,7 @@ class Explorer:
         self.tally = Tally(cases=1)
         self._stage = stage
         self._case = case
-        self._pairs = pairs
+        self._pairs = pairs and case.pairs
         self._exact = exact
         self._after_one: dict[Hashable, Run] = {}
         self._after_two: dict[Hashable, Run] = {}
@@ -79,6 +88,7 @@ class Explorer:
             self.tally.singles += 4
             for left, fault in self._crashes(point, number):
                 self._first(Begun(left, (fault,)))
+                self._in_the_gap(left, fault)
             left, fault = self._left(point.before), f"crash at effect {number}, {point.name}, which happens late"
             heir = self._first(Begun(left, (fault,)))
             for late in self._arrivals(Begun(left), heir, fault, point.again, 0):
@@ -107,6 +117,28 @@ class Explorer:
                     self._second_late(begun, point, number)
         return run
 
+    def _in_the_gap(self, left: World, fault: str) -> None:
+        """What people do, and what time does, while nobody leads."""
+        if (acted := self._acted(left)) is not None:
+            self.tally.gaps += 1
+            self._first(Begun(acted, (f"{fault}, and all act before the next leader comes",)))
+        if self._case.gap_s:
+            self.tally.gaps += 1
+            later = (acted or left).fork()
+            later.now_s += self._case.gap_s
+            self._run(Begun(later, (f"{fault}, and nobody leads for {self._case.gap_s:g} s",), gap=True))
+
+    def _acted(self, left: World) -> World | None:
+        """The world when all who want to act have acted, one led by the other; None when nobody wants to."""
+        world = left
+        while wanting := [actor for actor in self._case.actors if actor.wants(world)]:
+            if world is left:
+                world = left.fork()
+                self._stage.clock.set_s(world.now_s)
+            for actor in wanting:
+                actor.tell(world)
+        return None if world is left else world
+
     def _second(self, begun: Begun) -> Run:
         """Run on after the second fault, unless a world in the same state was run before."""
         known = begun.world.key() if self._exact else begun.world.state()
@@ -131,7 +163,7 @@ class Explorer:
     def _run(self, begun: Begun) -> Run:
         run = self._stage.perform(begun.world, self._case, begun.meanwhile)
         self.tally.runs += 1
-        self._judge(run.world, begun.faults, run.broken)
+        self._judge(run.world, begun.faults, run.broken, gap=begun.gap)
         return run
 
     def _crashes(self, point: Point, number: int) -> Iterator[tuple[World, str]]:
@@ -145,41 +177,49 @@ class Explorer:
                 faults = (*begun.faults, f"{fault}, before effect {number}")
                 yield Begun(begun.world, faults, (*begun.meanwhile, (number, again)))
         if (late := self._stage.changed(run.world, again)) is not None:
-            self._judge(late, (*begun.faults, f"{fault}, after the end"), None)
+            faults = (*begun.faults, f"{fault}, after the end")
+            if late.still:
+                self._judge(late, faults, None)
+            else:
+                self._run(Begun(late, faults))
 
     def _left(self, world: World) -> World:
-        """What a crash leaves. A cancellation, or a move, that was to come yet comes while nobody leads."""
-        for _, order in meanwhile(self._case):
-            world = self._stage.changed(world, order) or world
+        """What a crash leaves. What somebody was to say later in the golden run comes while nobody leads."""
+        missing = [actor for actor in self._case.actors if actor.at is not None and actor.name not in world.told]
+        if not missing:
+            return world
+        world = world.fork()
+        self._stage.clock.set_s(world.now_s)
+        for actor in missing:
+            actor.tell(world)
         return world
 
-    def _judge(self, world: World, faults: tuple[str, ...], broken: str | None) -> None:
+    def _judge(self, world: World, faults: tuple[str, ...], broken: str | None, *, gap: bool = False) -> None:
         against = [] if broken is None else [broken]
-        if world.row.state not in self._case.ends:
-            against.append(f"ended {world.row.state}, not {' or '.join(sorted(self._case.ends))}")
-        for finding in world.audit(len(faults)).findings:
+        ends = self._case.gap_ends if gap else self._case.ends | (self._case.also if faults else frozenset())
+        for row in world.started:
+            if row.state not in ends:
+                against.append(f"ended {row.state}, not {' or '.join(sorted(ends))}")
+        for finding in audit(world, len(faults)).findings:
             against += [f"{finding.invariant}: {offence.what}" for offence in finding.offences]
+        against += demands(world)
+        if not gap:
+            against += self._counted(world)
         if against:
             where = f"{world.flow.definition.name}, {self._case.name}"
             self.tally.violations.append("\n    ".join((where, *(f"fault: {fault}" for fault in faults), *against)))
 
+    def _counted(self, world: World) -> Iterator[str]:
+        for status, times in self._case.rows:
+            found = sum(1 for event in world.row.events if event.status == status)
+            if found != times:
+                yield f"ROWS: {found} of {status}, not {times}"
+
 
 def meanwhile(case: Case) -> Meanwhile:
-    """What somebody orders in the course of a case."""
-    ordered = ((case.cancel_at, cancel), (case.move_at, move))
-    return tuple((effect, order) for effect, order in ordered if effect is not None)
+    """What is said in the golden run of a case, before which of its effects."""
+    return tuple((actor.at, _says(actor)) for actor in case.actors if actor.at is not None)
 
 
-def move(world: World) -> None:
-    """Order, once, that the saga be moved to the next version of its definition."""
-    to = world.flow.next
-    assert to is not None
-    if not world.log.posted and not world.row.state.terminal:
-        order = Order("ann", "a better version")
-        world.log.post(SAGA, Signal(0, Verb.MOVE, result={"definition": to.name, "to": to.version}, order=order))
-
-
-def cancel(world: World) -> None:
-    """Ask for a cancellation, as a client does at any time."""
-    if world.row.cancel_reason is None and not world.row.state.terminal:
-        world.log.request_cancel(SAGA, "the customer changed their mind")
+def _says(actor: Actor) -> Deliver:
+    return actor.tell

@@ -1,17 +1,25 @@
 """What is driven over the crash points: every definition of deploy/definitions, and one for each feature that none has.
 
-A new definition is a line in FLOWS; a new feature of the saga language is an entry of FEATURES.
+A new definition is a line in FLOWS. A new feature of the saga language is an entry of FEATURES if the cases of any
+definition show it, or else a flow with cases of its own in one of the files features_*.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import Json
 from orchestrator.saga.parse import parse
 from orchestrator.saga.variables import expand
+
+from .features_calls import CALLS
+from .features_mixed import MEETING
+from .features_order import ORDERED
+from .features_people import PEOPLE
+from .flow import Flow
+
+# What has cases of its own.
+LANGUAGE = {one.definition.name: one for one in (*CALLS, *ORDERED, *PEOPLE, *MEETING)}
 
 DEFINITIONS = Path(__file__).parents[2] / "deploy" / "definitions"
 
@@ -22,21 +30,6 @@ ORDER: Json = {
     "lines": [{"stock_code": "85123A", "quantity": 6}],
     "destination": "London",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """A definition and the input of its saga."""
-
-    definition: Definition
-    input: Json
-    # A version that the saga may be moved to meanwhile; it has every step of the first one.
-    next: Definition | None = None
-
-    @property
-    def versions(self) -> tuple[Definition, ...]:
-        """The versions, the newest last."""
-        return (self.definition,) if self.next is None else (self.definition, self.next)
 
 
 # By the name of the file, without .yaml.
@@ -52,21 +45,6 @@ FLOWS: dict[str, Json] = {
 # A second crash in each of its runs takes minutes and shows what the shorter flows show: the command strikes them, the
 # suite leaves them out.
 SINGLE_FAULTS_IN_SUITE = frozenset({"order"})
-
-_MOVED = """
-name: moved
-steps:
-  - name: book
-    service: 's:1'
-    action: {{method: t.S/Book}}
-    compensation: {{method: t.S/Unbook}}
-  - name: pay
-    service: 's:2'
-    timeout: {timeout}
-    retry: {{retries: 1, initial: 10ms, jitter: 0}}
-    action: {{method: t.S/Pay, request: {{key: results.book.key}}}}
-    compensation: {{method: t.S/Repay}}
-"""
 
 # What the definitions above make no use of.
 FEATURES: dict[str, tuple[str, Json]] = {
@@ -112,18 +90,6 @@ steps:
 """,
         {},
     ),
-    "moved": (_MOVED.format(timeout="5s"), {}),
-}
-
-# Of the features, the versions that sagas are moved to.
-NEXT = {
-    "moved": _MOVED.format(timeout="9s")
-    + """
-  - name: thank
-    service: 's:1'
-    action: {method: t.S/Thank, request: {key: results.pay.key}}
-    compensation: {method: t.S/Regret}
-"""
 }
 
 
@@ -132,11 +98,12 @@ def flow(name: str) -> Flow:
     if name in FLOWS:
         text = expand((DEFINITIONS / f"{name}.yaml").read_text(encoding="utf-8"), {})
         return Flow(parse(text, 1), FLOWS[name])
+    if name in LANGUAGE:
+        return LANGUAGE[name]
     text, value = FEATURES[name]
-    later = NEXT.get(name)
-    return Flow(parse(text, 1), value, None if later is None else parse(later, 2))
+    return Flow(parse(text, 1), value)
 
 
 def names() -> list[str]:
     """Every flow, those of deploy/definitions first."""
-    return [*FLOWS, *FEATURES]
+    return [*FLOWS, *FEATURES, *LANGUAGE]

@@ -16,7 +16,7 @@ import structlog
 from orchestrator.simulation.loop import new_loop
 from orchestrator.simulation.participants import Rules
 
-from .cases import Case, cases
+from .cases import Case
 from .explore import Explorer, Tally
 from .flows import FLOWS, flow
 from .run import Stage
@@ -36,8 +36,12 @@ class Explored:
 def staged() -> Iterator[Stage]:
     """A stage on virtual time, with a silent log."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    # Each run leaves cycles of tasks and frames behind: collected at the end, and not in the middle of every run.
+    # Each run leaves cycles of tasks and frames behind: collected at the end, and not in the middle of every run. What
+    # was there before the first one stays, and is not looked through for them.
     gc.disable()
+    if gc.get_freeze_count() == 0:
+        gc.collect()
+        gc.freeze()
     try:
         yield Stage(new_loop())
     finally:
@@ -49,7 +53,7 @@ def staged() -> Iterator[Stage]:
 def _explore(name: str, number: int, pairs: bool, exact: bool) -> tuple[Tally, float]:
     """Every crash point of one case of a flow, by its number; and the seconds that took."""
     began_s, subject = time.monotonic(), flow(name)
-    case = list(cases(subject.definition, moves=subject.next is not None))[number]
+    case = list(subject.cases(subject))[number]
     with staged() as stage:
         world = new_world(subject, DatedLog(stage.clock))
         tally = Explorer(stage, case, pairs=pairs, exact=exact).explore(world)
@@ -73,7 +77,7 @@ def explore_all(
         begun = {
             name: [
                 pool.submit(_explore, name, number, name not in singles_alone, exact)
-                for number, _ in enumerate(cases(flow(name).definition, moves=flow(name).next is not None))
+                for number, _ in enumerate(flow(name).cases(flow(name)))
             ]
             for name in sorted(names, key=lambda name: -len(flow(name).definition.steps))
         }
@@ -88,8 +92,8 @@ def explore_all(
 
 def lines(explored: Sequence[Explored], took_s: float) -> Iterator[str]:
     """A table, a row for each flow."""
-    row = "{:<38} {:>6} {:>8} {:>8} {:>9} {:>8} {:>8}"
-    yield row.format("flow", "cases", "effects", "singles", "pairs", "runs", "seconds")
+    row = "{:<38} {:>6} {:>8} {:>8} {:>6} {:>9} {:>8} {:>8}"
+    yield row.format("flow", "cases", "effects", "singles", "gaps", "pairs", "runs", "seconds")
     total = Tally()
     for one in explored:
         tally = one.tally
@@ -102,4 +106,4 @@ def lines(explored: Sequence[Explored], took_s: float) -> Iterator[str]:
 
 
 def _figures(name: str, tally: Tally) -> tuple[object, ...]:
-    return name, tally.cases, tally.effects, tally.singles, tally.pairs, tally.runs
+    return name, tally.cases, tally.effects, tally.singles, tally.gaps, tally.pairs, tally.runs

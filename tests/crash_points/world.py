@@ -1,40 +1,37 @@
-"""What outlives a process: the saga log and the participants' databases; and what an audit reads there."""
+"""What outlives a process: the saga log, the participants' databases, a broker, and what people have done.
+
+A copy of it is what a crash of every process leaves.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Self
 from uuid import UUID
 
-from orchestrator.audit.evidence import (
-    Acknowledgement,
-    Circumstances,
-    EffectRow,
-    EpochRow,
-    Evidence,
-    SagaRow,
-    StepRow,
-    StepShape,
-    Tombstone,
-)
-from orchestrator.audit.judge import Verdict, judge
+from orchestrator.events.model import Cursor
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import Claim, Heard, StoredSaga
-from orchestrator.simulation.participants import Rules, Shop
+from orchestrator.simulation.participants import Rules
 
-from .flows import Flow
+from .bulk import Told
+from .flow import Flow
+from .shop import AnsweringShop
 
 SAGA = SagaId(UUID(int=1))
-REQUEST = "request-1"
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 
 _IN_FORCE = Rules()
+
+# The times of a flow are further apart: two worlds whose waits differ by less go on in the same way.
+WAITS_APART_S = 0.1
 
 
 class Clock:
@@ -59,17 +56,22 @@ def day_time(at_s: float) -> datetime:
 
 
 class DatedLog(MemorySagaLog):
-    """The model of the saga log, which notes when each row was committed, as the real tables do."""
+    """The model of the saga log, which notes when each row was committed, as the real tables do.
+
+    `order` are the rows in the order of their commits, by saga and sequence: the stream of events.
+    """
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock.now_s)
         self.clock = clock
-        self.dates: list[float] = []
+        self.dates: dict[SagaId, list[float]] = {}
+        self.order: list[tuple[SagaId, int]] = []
         self.raises: list[tuple[Claim, Epoch, float]] = []
 
     def fork(self) -> Self:
         other = super().fork()
-        other.dates, other.raises = self.dates.copy(), self.raises.copy()
+        other.dates = {saga_id: dates.copy() for saga_id, dates in self.dates.items()}
+        other.order, other.raises = self.order.copy(), self.raises.copy()
         return other
 
     def raised(self, claim: Claim, seen: Epoch | None = None) -> Epoch | None:
@@ -80,29 +82,43 @@ class DatedLog(MemorySagaLog):
 
     def write(self, epoch: Epoch, saga: Saga, events: Sequence[Event], heard: Sequence[Heard] = ()) -> int:
         fresh = super().write(epoch, saga, events, heard)
-        self.dates += [self.clock.now_s()] * fresh
+        self._date(saga.id)
         return fresh
 
     def park(self, epoch: Epoch, stored: StoredSaga, reason: str) -> None:
         super().park(epoch, stored, reason)
-        self.dates += [self.clock.now_s()] * (len(self.rows[stored.id].events) - len(self.dates))
+        self._date(stored.id)
+
+    def _date(self, saga_id: SagaId) -> None:
+        dates = self.dates.setdefault(saga_id, [])
+        for event in self.rows[saga_id].events[len(dates) :]:
+            dates.append(self.clock.now_s())
+            self.order.append((saga_id, event.sequence))
 
 
 @dataclass(slots=True)
 class World:
-    """One saga in its log, and the shop, at one moment. A copy of it is what a crash of every process leaves.
+    """A saga with its children in the log, and the shop, at one moment.
 
-    `victories` is the revision of etcd: each victory in the election has one of its own, and keeps it.
+    `victories` is the revision of etcd: each victory in the election has one of its own, and keeps it. `told` are those
+    who have done their part, `published` what a broker has been sent, `relayed` how far the relay has come, and `bulk`
+    what the client of an order for many has heard.
     """
 
     flow: Flow
     log: DatedLog
-    shop: Shop
+    shop: AnsweringShop
     now_s: float = 0.0
     victories: int = 0
+    told: frozenset[str] = frozenset()
+    published: list[tuple[SagaId, int]] = field(default_factory=list)
+    relayed: Cursor | None = None
+    bulk: Told = field(default_factory=Told)
 
     def fork(self) -> World:
-        return World(self.flow, self.log.fork(), self.shop.fork(), self.now_s, self.victories)
+        other = copy(self)
+        other.log, other.shop, other.published = self.log.fork(), self.shop.fork(), self.published.copy()
+        return other
 
     def snapshot(self) -> World:
         """A copy of the world that is being driven, as it is now."""
@@ -113,76 +129,118 @@ class World:
     def row(self) -> Row:
         return self.log.rows[SAGA]
 
+    def child(self, step: str) -> Row | None:
+        """The child saga of a step, if it was begun."""
+        return self.log.child(SAGA, step)
+
+    @property
+    def started(self) -> list[Row]:
+        """The sagas that clients have started."""
+        return [row for row in self.log.rows.values() if row.parent is None]
+
+    @property
+    def still(self) -> bool:
+        """Whether no saga has anything to do any more, and nobody waits to be heard."""
+        if self.flow.cancelled_when is not None and not self.bulk.over:
+            return False
+        return all(row.state.terminal for row in self.log.rows.values()) and all(
+            one.heard for one in self.log.posted.values()
+        )
+
+    def finish(self, step: str) -> None:
+        """The participant does what it has accepted."""
+        self.shop.finish((SAGA, step), self.log.clock.now_s())
+
+    def decline(self, step: str) -> None:
+        """The participant refuses what it has accepted."""
+        self.shop.decline((SAGA, step))
+
     def key(self) -> Hashable:
         """Equal for two worlds that no process could tell apart."""
-        row, shop = self.row, self.shop
-        events = tuple((e.sequence, e.status, e.epoch, e.position, e.attempt, e.code, e.retry_at) for e in row.events)
+        log, shop = self.log, self.shop
+        rows = tuple(
+            (row.id, row.state, row.epoch, row.version, row.cancel_reason, row.wake_at) for row in log.rows.values()
+        )
+        events = tuple(
+            (e.sequence, e.status, e.epoch, e.position, e.attempt, e.code, e.retry_at)
+            for row in log.rows.values()
+            for e in row.events
+        )
+        dates = tuple(tuple(dates) for dates in log.dates.values())
+        posted = tuple((p.saga_id, p.signal.verb, p.signal.step, p.heard, p.refusal) for p in log.posted.values())
         return (
-            (row.state, row.epoch, row.cancel_reason, row.version, events, tuple(self.log.dates)),
-            tuple((posted.signal.verb, posted.heard, posted.refusal) for posted in self.log.posted.values()),
-            (self.log.epoch, tuple(self.log.raises), self.now_s, self.victories),
+            (rows, events, dates, posted),
+            (log.epoch, tuple(log.raises), self.now_s, self.victories),
             (tuple(shop.effects), frozenset(shop.tombstones), tuple(shop.epochs.items())),
             tuple((key, type(answer)) for key, answer in shop.answers.items()),
+            (tuple(shop.accepted), tuple(shop.outbox), tuple(shop.asked.items())),
+            (self.told, tuple(self.published), self.relayed, self.bulk),
         )
 
     def state(self) -> Hashable:
         """Equal for two worlds that a new leader would drive on in the same way, whatever led to them.
 
         The log as its fold sees it (an intent written again is one intent, more than once), without epochs and times,
-        which are all older than those of the new leader; and what the participants have stored.
+        which are all older than those of the new leader, but for those that are still to come; what waits to be heard;
+        and what the participants have stored.
         """
-        row, shop = self.row, self.shop
+        shop = self.shop
+        names = {row.id: _name(row) for row in self.log.rows.values()}
+        return (
+            tuple(self._row_state(row) for row in self.log.rows.values()),
+            tuple(
+                (names[one.saga_id], one.signal.verb, one.signal.step, one.signal.code, one.heard)
+                for one in self.log.posted.values()
+            ),
+            (
+                tuple((names[e.saga_id], e.step, e.kind) for e in shop.effects),
+                frozenset((names[saga_id], step) for saga_id, step in shop.tombstones),
+            ),
+            frozenset(((names[key[0]], *key[1:]), type(answer)) for key, answer in shop.answers.items()),
+            (
+                frozenset((names[place[0]], place[1]) for place in shop.accepted),
+                frozenset((names[place[0]], place[1]) for place in shop.outbox),
+                frozenset((names[place[0]], place[1], asked) for place, asked in shop.asked.items()),
+            ),
+            (self.told, len(self.published), self.relayed and self.relayed.position, self.bulk),
+        )
+
+    def _row_state(self, row: Row) -> Hashable:
         told: list[Hashable] = []
+        due: dict[Hashable, float] = {}
+        many = self.flow.attempts_told
         for event in row.events:
-            line = (event.status, event.position, min(event.attempt, 2))
+            line = (event.status, event.position, min(event.attempt, many))
             if not told or told[-1] != line:
                 told.append(line)
-        last = row.events[-1].retry_at if row.events else None
-        wait_s = 0.0 if last is None else max(0.0, (last - day_time(self.now_s)).total_seconds())
-        return (
-            (row.state, row.cancel_reason, row.version, tuple(told), wait_s),
-            tuple((posted.signal.verb, posted.heard, posted.refusal) for posted in self.log.posted.values()),
-            (tuple(effect.key for effect in shop.effects), frozenset(shop.tombstones)),
-            frozenset((key, type(answer)) for key, answer in shop.answers.items()),
-        )
+            due[event.status, event.position] = self._left_s(event.retry_at)
+        deadline_s = 0.0
+        if (within_s := self.flow.definition_of(row.definition).within_s) is not None:
+            deadline_s = self._left_s((row.starts_at or row.created_at) + timedelta(seconds=within_s))
+        times = (tuple(due.items()), self._left_s(row.wake_at), deadline_s)
+        return (_name(row), row.state, row.version, row.cancel_reason, tuple(told), times)
 
-    def audit(self, faults: int) -> Verdict:
-        """The verdict of the independent audit."""
-        circumstances = Circumstances((Acknowledgement(REQUEST, str(SAGA)),), faults)
-        return judge(self._evidence(), circumstances)
+    def _left_s(self, at: datetime | None) -> float:
+        """How long it is until then, in steps of `WAITS_APART_S`; 0 when it is past."""
+        if at is None:
+            return 0.0
+        left_s = max(0.0, (at - day_time(self.now_s)).total_seconds())
+        return round(left_s / WAITS_APART_S) * WAITS_APART_S
 
-    def _evidence(self) -> Evidence:
-        row = self.row
-        names = ["", *(step.name for step in self.flow.versions[-1].steps)]
-        error = None if row.error is None else {"message": row.error}
-        saga = SagaRow(str(row.id), REQUEST, 0, row.definition, row.version, str(row.state), error, row.input)
-        return Evidence(
-            sagas=[saga],
-            steps=[
-                StepRow(str(row.id), e.sequence, names[e.position], str(e.status), e.epoch, day_time(at_s))
-                for e, at_s in zip(row.events, self.log.dates, strict=True)
-            ],
-            epochs=[
-                EpochRow(claim.shard, epoch, claim.holder, claim.cause, day_time(at_s))
-                for claim, epoch, at_s in self.log.raises
-            ],
-            definitions={
-                (definition.name, definition.version): tuple(
-                    StepShape(step.name, step.compensation is not None) for step in definition.steps
-                )
-                for definition in self.flow.versions
-            },
-            effects=[
-                EffectRow(e.service, number, str(e.saga_id), e.step, str(e.kind), e.epoch, {}, day_time(e.at_s))
-                for number, e in enumerate(self.shop.effects, start=1)
-            ],
-            tombstones=[Tombstone("shop", str(saga_id), step) for saga_id, step in self.shop.tombstones],
-        )
+
+def _name(row: Row) -> Hashable:
+    """What a saga goes by: a child by the step that runs it, since its id has the time in it."""
+    return row.id if row.parent is None else (row.parent, row.parent_step)
 
 
 def new_world(flow: Flow, log: DatedLog, rules: Rules = _IN_FORCE) -> World:
     """A world in which a client has just been told that its saga is stored."""
     log.clock.set_s(0.0)
     definition = flow.definition
-    log.insert(Row(SAGA, definition.name, definition.version, flow.input, {}, BEGINNING))
-    return World(flow, log, Shop(rules))
+    starts_at = day_time(flow.starts_after_s) if flow.starts_after_s else None
+    for number in range(flow.sagas):
+        saga_id = SagaId(UUID(int=SAGA.int + number))
+        row = Row(saga_id, definition.name, definition.version, flow.input, {}, BEGINNING)
+        row.starts_at = row.wake_at = starts_at
+        log.insert(row)
+    return World(flow, log, AnsweringShop(rules))
