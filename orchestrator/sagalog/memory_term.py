@@ -142,10 +142,15 @@ class MemoryTermLog:
 
     async def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """See `TermLog.held`."""
-        await self._store.pause()
-        found = self._store.held(until)
-        for begin in range(0, len(found), page):
-            yield found[begin : begin + page]
+        seen: set[SagaId] = set()
+        while True:
+            # Each page is a read of its own, as for `due`.
+            await self._store.pause()
+            found = [stored for stored in self._store.held(until) if stored.id not in seen][:page]
+            if not found:
+                return
+            yield found
+            seen.update(stored.id for stored in found)
 
     async def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
         """See `TermLog.heed_pauses`."""

@@ -178,7 +178,8 @@ class People:
         now = self._postgres.log.now()
         for cursor in saga.open:
             step = saga.definition.step(cursor.position)
-            if cursor.phase is Phase.BACKOFF and cursor.retry_at is not None:
+            # What a pause holds is let go by the leader, or never.
+            if cursor.phase is Phase.BACKOFF and cursor.retry_at is not None and not cursor.paused:
                 if (cursor.retry_at - now).total_seconds() > _PATIENCE_S or step.child is not None:
                     await self._say(saga.id, self._again(saga, step, cursor.kind), step.name)
             elif cursor.phase is Phase.WAITING and step.work is Work.APPROVAL:

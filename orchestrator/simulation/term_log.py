@@ -262,9 +262,15 @@ class RemoteTermLog:
 
     async def held(self, until: datetime, page: int) -> AsyncGenerator[list[StoredSaga]]:
         """See `TermLog.held`."""
-        found = await self._line.read(lambda postgres: postgres.log.held(until))
-        for begin in range(0, len(found), page):
-            yield found[begin : begin + page]
+        seen: set[SagaId] = set()
+        while True:
+            # Each page is a read of its own, as in Postgres: an older one would show sagas as they no longer are.
+            found = await self._line.read(lambda postgres: postgres.log.held(until))
+            fresh = [stored for stored in found if stored.id not in seen][:page]
+            if not fresh:
+                return
+            yield fresh
+            seen.update(stored.id for stored in fresh)
 
     async def heed_pauses(self, heeded: Collection[UUID], released: Collection[UUID]) -> None:
         """See `TermLog.heed_pauses`."""
