@@ -19,7 +19,6 @@ from orchestrator.saga.model import (
     Phase,
     Saga,
     SagaState,
-    doubtful,
     outlasted,
     with_cursor,
 )
@@ -138,15 +137,21 @@ def _at_once(saga: Saga, cursor: Cursor, parked: bool) -> Cursor:
 def reopened(saga: Saga) -> Saga:
     """A parked saga, back in the state in which it was parked; any other one as it is.
 
-    What was under way when it was parked was given up unheard: it is intended again, and nobody can be sure of it.
+    What was under way when it was parked was given up unheard: it is intended again, and nobody can be sure of it. So
+    is what a participant or a child was to answer: that may have been said to the parked saga, and is not said again.
     """
     if saga.state is not SagaState.FAILED:
         return saga
-    unheard = tuple(
-        replace(cursor, doubtful=doubtful(cursor), intent_epoch=NO_EPOCH) if cursor.phase is Phase.INTENDED else cursor
-        for cursor in saga.open
-    )
-    return replace(saga, state=saga.parked_from or SagaState.COMPENSATING, parked_from=None, open=unheard)
+    again = tuple(_unheard(saga, cursor) for cursor in saga.open)
+    return replace(saga, state=saga.parked_from or SagaState.COMPENSATING, parked_from=None, open=again)
+
+
+def _unheard(saga: Saga, cursor: Cursor) -> Cursor:
+    answered = saga.definition.step(cursor.position).work in (Work.CALL, Work.CHILD)
+    if cursor.phase is Phase.BACKOFF or not (answered or cursor.phase is Phase.INTENDED):
+        return cursor
+    doubt = saga.perhaps_done(cursor)
+    return replace(cursor, doubtful=doubt, intent_epoch=NO_EPOCH, phase=Phase.INTENDED, retry_at=None)
 
 
 def failure_of(saga: Saga, event: Event) -> Failure:

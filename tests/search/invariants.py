@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from orchestrator.saga.model import SagaState
 from tests.search import model_log
 from tests.search.actions import Game
+from tests.search.explore import Violation
 from tests.search.world import Client, World
-
-
-class Violation(NamedTuple):
-    """An invariant that does not hold, and why."""
-
-    invariant: str
-    what: str
 
 
 def all_or_nothing(game: Game, world: World) -> Iterator[str]:
@@ -82,7 +75,7 @@ CHECKS: dict[str, Callable[[Game, World], Iterator[str]]] = {
     "I9": acknowledged_once,
     "LOG": log_makes_sense,
 }
-"""The checks of single states, by name. I6 (every saga can end) needs the whole graph: see search.py."""
+"""The checks of single states, by name. I6 (every saga can end) needs the whole graph: see explore.py."""
 
 
 def violations(game: Game, world: World, silent: frozenset[str] = frozenset()) -> Iterator[Violation]:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import yaml
 
-from orchestrator.saga.commands import Ask, Call, Outcome, Ready, Wait
+from orchestrator.saga.commands import Ask, Begin, Call, Outcome, Ready, Wait
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Event, Order
 from orchestrator.saga.machine import Moment, decide, fold, next_commands
@@ -56,7 +56,7 @@ def graph_definition(*steps: Says, **top: object) -> Definition:
     entries = []
     for number, says in enumerate(steps):
         entry: Says = {"name": "abcdefghij"[number], **says}
-        if not entry.keys() & {"delay", "approval"}:
+        if not entry.keys() & {"delay", "approval", "saga"}:
             entry = {"service": "h:1", "action": {"method": "t.S/Do"}, "retry": {"retries": 1}, **entry}
             if not entry.get("pivot"):
                 entry.setdefault("compensation", {"method": "t.S/Undo", "retry": {"retries": 1}})
@@ -82,7 +82,7 @@ class Walk:
         position = self._position(step)
         if not isinstance(outcome, Ready):
             # Only what was asked for can have an outcome.
-            asked = [c for c in next_commands(self.saga, self.epoch) if isinstance(c, Call | Ask)]
+            asked = [c for c in next_commands(self.saga, self.epoch) if isinstance(c, Call | Ask | Begin)]
             assert position in [command.position for command in asked], asked
         saga, events = decide(self.saga, outcome, Moment(self.epoch, self.now, 0.0), self.cancel, position)
         return self._went(saga, events)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from orchestrator.errors import CorruptLog
-from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.saga.commands import Accepted, Begin, Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.machine import evolve
-from orchestrator.saga.model import SagaState
+from orchestrator.saga.machine import evolve, next_commands
+from orchestrator.saga.model import Kind, SagaState
 from orchestrator.saga.signals import Verb
 
 from .sagas import EPOCH, Says, Walk, graph
@@ -148,3 +150,44 @@ def test_a_step_may_not_begin_before_what_it_waits_for() -> None:
     walk = diamond().tell("a", OK)
     with pytest.raises(CorruptLog, match="turn"):
         evolve(walk.saga, Event(walk.saga.sequence + 1, Status.EXECUTING, EPOCH, 3, 1))
+
+
+def test_a_new_leader_that_finds_one_of_several_steps_out_of_time_turns_back_and_undoes_them_all() -> None:
+    walk = Walk(graph({"within": "3s"}, {"after": []}, {"after": ["a", "b"]})).ready()
+    walk.now += timedelta(seconds=5)
+    walk.failover()
+    assert walk.told[-2:] == ["unknown a", "compensating b"], "b may have taken effect as well: its leader is gone"
+    walk.tell("b", OK).tell("a", OK)
+    assert walk.saga.state is SagaState.COMPENSATED
+
+
+def test_a_new_leader_that_finds_one_of_several_steps_behind_the_pivot_out_of_time_parks_the_saga_alone() -> None:
+    behind: Says = {"after": ["a"], "compensation": None}
+    walk = Walk(graph({"pivot": True}, {**behind, "within": "3s"}, behind)).ready().tell("a", OK)
+    walk.now += timedelta(seconds=5)
+    walk.failover()
+    assert walk.told[-1] == "parked b"
+    assert walk.signal(Verb.RETRY) == ""
+    assert walk.calls == {"b", "c"}
+
+
+def test_a_saga_that_is_taken_up_again_asks_for_an_answer_that_it_refused_while_it_was_parked() -> None:
+    behind: Says = {"after": ["a"], "compensation": None, "retry": {"retries": 0}}
+    walk = Walk(graph({"pivot": True}, {**behind, "answer": "later"}, behind)).ready().tell("a", OK)
+    walk.tell("b", Accepted()).tell("c", NO)
+    assert walk.told[-1] == "parked c"
+    assert walk.signal(Verb.FAIL, "b") == "the saga is FAILED"
+    assert walk.signal(Verb.SKIP, "c") == ""
+    assert walk.calls == {"b"}, "its participant gives the answer that it has"
+    assert walk.tell("b", OK).saga.state is SagaState.COMPLETED
+
+
+def test_a_saga_that_is_taken_up_again_asks_for_a_child_that_may_have_ended_while_it_was_parked() -> None:
+    behind: Says = {"after": ["a"]}
+    stubborn: Says = {**behind, "compensation": None, "retry": {"retries": 0}}
+    walk = Walk(graph({"pivot": True}, stubborn, {**behind, "saga": {"definition": "other"}})).ready().tell("a", OK)
+    walk.tell("c", Accepted()).tell("b", NO)
+    assert walk.told[-1] == "parked b"
+    assert walk.signal(Verb.CHILD, "c", result={"state": "COMPLETED"}) == "the saga is FAILED"
+    assert walk.signal(Verb.SKIP, "b") == ""
+    assert next_commands(walk.saga, walk.epoch) == (Begin(3, Kind.ACTION, 2),), "whose end is told again"
