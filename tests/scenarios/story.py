@@ -20,6 +20,9 @@ import yaml
 
 FOLDER = Path(__file__).parent
 
+# Said by a story of which the sagas leave the log.
+KEPT_S = 3
+KEEPS = f"Sagas are kept for {KEPT_S} s after their end."
 _INDENT = "    "
 _FENCE = "```"
 _ANYTHING = "..."
@@ -81,6 +84,11 @@ class Story:
 
     path: Path
     parts: tuple[Part, ...]
+
+    @property
+    def keeps_for_ever(self) -> bool:
+        """Whether its sagas stay in the log: it is told where all the others are."""
+        return not any(isinstance(part, Sentence) and part.text == KEEPS for part in self.parts)
 
 
 def stories() -> tuple[Story, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from orchestrator.__main__ import app
 from orchestrator.audit.judge import audit
 from orchestrator.cli.calls import Method
+from orchestrator.cli.errors import CallRefused
 from orchestrator.embedded.loopback import http_get
 from orchestrator.pb.baton.v1 import holds_pb2, holds_pb2_grpc, pauses_pb2, pauses_pb2_grpc, saga_pb2
 from participants.answers import Outcome
@@ -23,13 +25,14 @@ from tests.integration.flawed_participant import Flawed
 
 from .clerk import Clerk
 from .postman import Postman
-from .story import Command, File, Part, Sentence
+from .story import KEEPS, Command, File, Part, Sentence
 
 # Somebody who is to be certified: his address, and himself.
 Newcomer = tuple[str, Flawed]
 
-# What must hold after each story, whatever it was about.
+# What must hold after each story, whatever it was about; and where sagas have left the log, their effects have not.
 _INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I9", "balances")
+_INVARIANTS_OF_EFFECTS = ("I2", "I3", "I5", "balances")
 _TIMES = {"once": 1, "twice": 2}
 _PAUSES = Method(pauses_pb2_grpc.PauseServiceStub, "ListPauses", pauses_pb2.ListPausesResponse)
 _RESUME_DEFINITION = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeDefinition", pauses_pb2.ResumeAnswer)
@@ -39,12 +42,16 @@ _STARTED = re.compile(r'^saga +([0-9a-f-]{36})$|"saga_id":"([0-9a-f-]{36})"', re
 
 @dataclass(slots=True)
 class World:
-    """The cluster that all stories share; `sagas` are those of the present story, by their request ids."""
+    """The cluster that stories share; `sagas` are those of the present story, by their request ids.
+
+    `archive` is where sagas go that have ended, or None where they stay in the log.
+    """
 
     house: House
     clerk: Clerk
     postman: Postman
     newcomer: Newcomer
+    archive: Path | None = None
     sagas: dict[str, str] = field(default_factory=dict)
 
     async def play(self, part: Part) -> None:
@@ -215,10 +222,35 @@ class World:
         _, newcomer = self.newcomer
         newcomer.flaws = frozenset({"no tombstone"}) if none else frozenset()
 
+    async def kept(self) -> None:
+        """Sagas leave the log here; see `Story.keeps_for_ever`."""
+        assert self.archive is not None
+
+    async def leaves(self, name: str) -> None:
+        """Wait until a saga is in the log no more."""
+
+        async def so() -> bool:
+            try:
+                await self.house.client.get_saga(self.sagas[name])
+            except CallRefused as error:
+                if error.code is not grpc.StatusCode.NOT_FOUND:
+                    raise
+                return True
+            return False
+
+        await eventually(so, f"{name} to leave the log")
+
+    async def archived(self, name: str, state: str) -> None:
+        """The archive has a saga, as it ended."""
+        assert self.archive is not None
+        lines = [json.loads(line) for path in self.archive.glob("*.jsonl") for line in path.open(encoding="utf-8")]
+        assert {line["state"] for line in lines if line["saga_id"] == self.sagas[name]} == {state}
+
     async def audited(self) -> None:
         """No effect twice, none without its intent, none after its tombstone; stock and money add up."""
         verdict = await asyncio.to_thread(audit, self.house.cluster.baton_dsn, self.house.cluster.shop_dsn)
-        bad = [finding for finding in verdict.findings if finding.invariant in _INVARIANTS and not finding.holds]
+        invariants = _INVARIANTS if self.archive is None else _INVARIANTS_OF_EFFECTS
+        bad = [finding for finding in verdict.findings if finding.invariant in invariants and not finding.holds]
         assert not bad, "\n".join(line for finding in bad for line in finding.lines())
 
 
@@ -255,6 +287,9 @@ _SENTENCES: tuple[tuple[str, Callable[..., Awaitable[None]]], ...] = (
     (r"The notifications are at work\.", World.at_work),
     (r"The notifications go home\.", World.at_home),
     (r"The customer of ([\w-]+) is told once: ([A-Z]+)\.", World.told),
+    (re.escape(KEEPS), World.kept),
+    (r"([\w-]+) leaves the log\.", World.leaves),
+    (r"The archive has ([\w-]+), ([A-Z]+)\.", World.archived),
     (r"The newcomer leaves (no )?tombstones\.", World.tombstones),
     (r"The leader's breaker for (\w+) is (open|closed)\.", World.breaker),
 )
