@@ -47,9 +47,20 @@ class Certificates:
 
     def credentials(self) -> grpc.ServerCredentials:
         """For a gRPC server; each new connection gets the certificates of its moment."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._configuration, self.current, require_client_authentication=True
-        )
+        told = self.generation
+
+        def news() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal told
+            self.current()
+            generation = self.generation
+            if told == generation:
+                # gRPC replaces what it has by whatever it is given, and dies of that when connections come at the same
+                # time: so it is given nothing that it has.
+                return None
+            told = generation
+            return self._configuration
+
+        return grpc.dynamic_ssl_server_credentials(self._configuration, news, require_client_authentication=True)
 
     def current(self) -> grpc.ServerCertificateConfiguration:
         """What is in force now."""

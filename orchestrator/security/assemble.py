@@ -41,10 +41,19 @@ class Doors:
         if identity is None:
             return None
 
-        def latest() -> grpc.ServerCertificateConfiguration:
+        told, first = identity.generation, identity.current().server_configuration()
+
+        def news() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal told
+            generation = identity.generation
+            if told == generation:
+                # gRPC replaces what it has by whatever it is given, and dies of that when connections come at the same
+                # time: so it is given nothing that it has.
+                return None
+            told = generation
             return identity.current().server_configuration()
 
-        return grpc.dynamic_ssl_server_credentials(latest(), latest, require_client_authentication=certificates)
+        return grpc.dynamic_ssl_server_credentials(first, news, require_client_authentication=certificates)
 
     def context(self, certificates: ssl.VerifyMode) -> ssl.SSLContext | None:
         """For a server of our own, at each connection; None: it speaks in the clear."""
