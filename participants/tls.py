@@ -60,7 +60,12 @@ class Certificates:
             told = generation
             return self._configuration
 
-        return grpc.dynamic_ssl_server_credentials(self._configuration, news, require_client_authentication=True)
+        # None says that nothing has changed, which the stubs do not know.
+        return grpc.dynamic_ssl_server_credentials(
+            self._configuration,
+            news,  # type: ignore[arg-type]
+            require_client_authentication=True,
+        )
 
     def current(self) -> grpc.ServerCertificateConfiguration:
         """What is in force now."""

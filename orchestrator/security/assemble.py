@@ -53,7 +53,12 @@ class Doors:
             told = generation
             return identity.current().server_configuration()
 
-        return grpc.dynamic_ssl_server_credentials(first, news, require_client_authentication=certificates)
+        # None says that nothing has changed, which the stubs do not know.
+        return grpc.dynamic_ssl_server_credentials(
+            first,
+            news,  # type: ignore[arg-type]
+            require_client_authentication=certificates,
+        )
 
     def context(self, certificates: ssl.VerifyMode) -> ssl.SSLContext | None:
         """For a server of our own, at each connection; None: it speaks in the clear."""

@@ -36,7 +36,7 @@ def verdict(world: SimulatedWorld) -> Verdict:
     """What the audit says of a run: the whole of it, and leadership once more for the calm at its end."""
     evidence = _evidence(world)
     told = tuple(world.clients.acknowledged)
-    whole = judge(evidence, Circumstances(told, world.causes))
+    whole = judge(evidence, Circumstances(told, world.causes + world.postgres.history.raises_unheard))
     if world.healed_at_s is None:
         return whole
     # A leader is there long since: not even the change that a beginning is allowed (faults + 1) may come.

@@ -87,6 +87,8 @@ class History:
     """What was committed, when."""
 
     raises: list[Raise] = field(default_factory=list)
+    # So often somebody asked for a raise and heard nothing of it.
+    raises_unheard: int = 0
     rows: list[Logged] = field(default_factory=list)
     requests: dict[str, SagaId] = field(default_factory=dict)
     corrupt: dict[SagaId, None] = field(default_factory=dict)

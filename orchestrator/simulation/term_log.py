@@ -76,7 +76,12 @@ class RemoteSagaLog:
         def serve(reply: Reply[Epoch | None]) -> None:
             self._line.postgres.raise_epoch(claim, seen, reply)
 
-        return await self._line.ask(serve)
+        try:
+            return await self._line.ask(serve)
+        except LogUnavailable:
+            # It may be raised all the same, by somebody who does not lead: that is a cause for the next change.
+            self._line.postgres.history.raises_unheard += 1
+            raise
 
     async def reachable(self) -> bool:
         """Whether Postgres answers now."""
