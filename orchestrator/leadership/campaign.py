@@ -12,6 +12,7 @@ It runs on the ports alone. Its rules are R1, R9 and R10 of the design:
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -141,11 +142,13 @@ class Campaign:
         """
         self._closing = True
         self._signal.notify()
-        try:
-            async with asyncio.timeout(self._pace.term_end_max_s + 2 * self._pace.goodbye_max_s):
-                await self._ended.wait()
-        except TimeoutError:
-            log.error("campaign_does_not_end", reason="its term does not heed its cancellation")
+        # In two halves: a process that is frozen meanwhile, and awake again, has the other half to end in.
+        for _ in range(2):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.term_end_max_s / 2 + self._pace.goodbye_max_s):
+                    await self._ended.wait()
+                    return
+        log.error("campaign_does_not_end", reason="its term does not heed its cancellation")
 
     async def _compete(self, group: asyncio.TaskGroup) -> None:
         while True:
