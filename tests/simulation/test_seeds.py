@@ -97,6 +97,17 @@ def test_a_fresh_batch_of_seeds_holds(capsys: pytest.CaptureFixture[str]) -> Non
     assert not batch.failed, complaints(batch)
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        172992981,  # A raise that nobody heard of, twice in a row: those changes of leadership have a cause.
+        256777457,  # Frozen while it closed: awake again, it was told at once that it does not end.
+    ],
+)
+def test_a_seed_that_has_failed_holds(seed: int) -> None:
+    assert not simulate(seed)[0].complaints
+
+
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_broken_rule_is_found(mutation: str) -> None:
     assert any(simulate(seed, mutation)[0].complaints for seed in range(FOUND_WITHIN))
