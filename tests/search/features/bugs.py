@@ -5,12 +5,9 @@ Most are patches of the pure core; a few take a rule out of a statement of the l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
-from unittest.mock import patch
 
 from orchestrator.saga import acting, evolve, machine, progress, signals, undoing, whole
 from orchestrator.saga import script as script_module
@@ -20,32 +17,11 @@ from orchestrator.saga.events import Event, Status
 from orchestrator.saga.model import Cursor, Kind, Phase, Saga, SagaState
 from orchestrator.saga.script import Script
 from tests.search.features import children, moves, participants
+from tests.search.features.bugs_governed import GOVERNED
+from tests.search.features.seeds import Bug, Patch, seeded
 from tests.search.features.world import Key
 
-# An attribute of a module or class, and what stands in its place.
-Patch = tuple[Any, str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Bug:
-    """A bug: the feature that finds it, the invariant that speaks, and what is wrong."""
-
-    feature: str
-    speaks: str
-    what: str
-    patches: Callable[[], list[Patch]]
-
-
-@contextmanager
-def seeded(bug: Bug) -> Iterator[None]:
-    """The core with this bug."""
-    with ExitStack() as stack:
-        for target, name, replacement in bug.patches():
-            if isinstance(target, dict):
-                stack.enter_context(patch.dict(target, {name: replacement}))
-            else:
-                stack.enter_context(patch.object(target, name, replacement))
-        yield
+__all__ = ["BUGS", "Bug", "seeded"]
 
 
 def _sealed_never() -> list[Patch]:
@@ -347,4 +323,4 @@ BUGS: dict[str, Bug] = {
     "child-unheard": Bug("parked-parent", "I6", "a parked saga misses its child's end", _answers_lost_on_the_parked),
     "answer-unheard": Bug("parked-answers", "I6", "an answer is lost on a parked saga", _answers_lost_on_the_parked),
     "paused-goes-on": Bug("orders", "PAUSE", "a paused saga begins its next step", _paused_goes_on),
-}
+} | GOVERNED

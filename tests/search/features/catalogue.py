@@ -10,6 +10,7 @@ from orchestrator.saga.events import Status
 from orchestrator.saga.model import SagaState
 from orchestrator.saga.signals import Verb
 from tests.search.features.feature import ONCE, RETRY, UNDO, Feature, Told, definition, step
+from tests.search.features.governed import MOVES, PAUSES
 
 S = Status
 
@@ -303,5 +304,7 @@ FEATURES: dict[str, Feature] = {
         BESIDE,
         PARKED_PARENT,
         PARKED_ANSWERS,
+        MOVES,
+        PAUSES,
     )
 }

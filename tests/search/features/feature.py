@@ -11,6 +11,7 @@ from orchestrator.saga.definition import Definition
 from orchestrator.saga.events import Order, Status
 from orchestrator.saga.model import SagaState
 from orchestrator.saga.parse import parse
+from orchestrator.saga.pausing import Pause
 from orchestrator.saga.signals import Signal, Verb
 
 Says = dict[str, Any]
@@ -32,34 +33,38 @@ def step(name: str, **says: Any) -> Says:
     return {field: value for field, value in entry.items() if value is not None}
 
 
-def definition(*steps: Says, **says: Any) -> Definition:
+def definition(*steps: Says, version: int = 1, **says: Any) -> Definition:
     """A definition of these steps, read as production reads it."""
-    return parse(yaml.safe_dump({"name": "searched", **says, "steps": list(steps)}), 1)
+    return parse(yaml.safe_dump({"name": "searched", **says, "steps": list(steps)}), version)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """Something that somebody may tell a saga once, at any moment.
 
-    `promised`: it is told to a paused saga, as often as it is paused, and that can be relied on.
+    `promised`: it is told to a paused saga, as often as it is paused, and that can be relied on. `to` is the version
+    that a move goes to.
     """
 
     verb: Verb
     step: str = ""
     promised: bool = False
+    to: int = 0
 
     @property
     def signal(self) -> Signal:
         """As the log has it."""
         code = "FAILED_PRECONDITION" if self.verb is Verb.FAIL else ""
-        return Signal(0, self.verb, self.step, result={}, code=code, order=_ORDER)
+        result = {"definition": "searched", "to": self.to} if self.to else {}
+        return Signal(0, self.verb, self.step, result=result, code=code, order=_ORDER)
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
     """A feature of the saga language, as the search has it.
 
-    `definitions`: of the saga; a second one is that of the child saga which a step of the first runs. `told`: what
+    `definitions`: of the saga; a second one is that of the child saga which a step of the first runs. `versions`: the
+    others that the first definition has. `pauses`: of definitions and participants, each once. `told`: what
     people and participants may say. `refusals`: steps whose participant may refuse the action. `results`: the ways to
     say yes. `holds`: participants may be away. `silent`: they may leave a call without an answer. `stubborn`:
     compensations may be refused for now. `start_age`: when the saga may begin. `attempts`: their numbers make a
@@ -76,6 +81,8 @@ class Feature:
     definitions: tuple[Definition, ...]
     statuses: frozenset[Status]
     states_min: int
+    versions: tuple[Definition, ...] = ()
+    pauses: tuple[Pause, ...] = ()
     told: tuple[Told, ...] = ()
     refusals: frozenset[str] = frozenset()
     results: tuple[str, ...] = ("ok",)

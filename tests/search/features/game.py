@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import NamedTuple
 
 from orchestrator.saga.commands import Ask, Begin, Command, Intend
@@ -12,8 +13,8 @@ from orchestrator.saga.model import Kind, Phase, SagaState
 from orchestrator.saga.signals import Signal, Verb
 from tests.search.features.core import Core
 from tests.search.features.feature import Feature
-from tests.search.features.participants import Serving, serve
-from tests.search.features.world import ASLEEP, CHILD, Call, Participant, Row, Sort, World
+from tests.search.features.participants import Serving, contradicts, kept, serve
+from tests.search.features.world import ASLEEP, CHILD, Call, Participant, Row, Sort, Stop, World
 
 
 class Action(NamedTuple):
@@ -42,8 +43,9 @@ class Game:
                 number,
                 definition,
                 attempts=feature.attempts,
-                results=len(feature.results) > 1,
+                results=len(feature.results) > 1 or bool(feature.versions),
                 start_age=0 if number else feature.start_age,
+                versions=() if number else feature.versions,
             )
             for number, definition in enumerate(feature.definitions)
         )
@@ -59,13 +61,16 @@ class Game:
                 signals += [Signal(0, Verb.CHILD, step.name, {"state": str(end)}) for end in ends]
                 signals.append(Signal(0, Verb.UNDO))
         self.signals = tuple(signals)
-        self.later = tuple(_later(definition) for definition in feature.definitions)
+        # By version, what comes after a step; and by position, the names that a step has in whatever version.
+        several = [(one, *(() if number else feature.versions)) for number, one in enumerate(feature.definitions)]
+        self.later = tuple({one.version: _later(one) for one in versions} for versions in several)
+        self.names = tuple(tuple(map(_together, zip_longest(*map(_names, versions)))) for versions in several)
         self.serving = tuple(
             tuple(
-                Serving(feature.results, step.name in feature.refusals, step.answers_later, feature.stubborn)
-                for step in definition.steps
+                Serving(feature.results, not feature.refusals.isdisjoint(names), later, feature.stubborn)
+                for names, later in zip_longest(of_saga, answered, fillvalue=False)
             )
-            for definition in feature.definitions
+            for of_saga, answered in zip(self.names, map(_answered, feature.definitions), strict=True)
         )
 
     def number(self, verb: Verb, step: str = "", state: str = "") -> int:
@@ -79,13 +84,27 @@ class Game:
     def beginning(self) -> World:
         """The saga is stored; nobody leads."""
         rows = tuple(Row(-1 if number else core.pending) for number, core in enumerate(self.cores))
-        participants = tuple((Participant(),) * len(core.definition.steps) for core in self.cores)
+        participants = tuple((Participant(),) * len(names) for names in self.names)
         drivers = (ASLEEP,) * len(rows)
-        return World(0, 0, False, rows, drivers, participants, (), 0, (0,) * len(rows), self.feature.faults, None)
+        intended = (0,) * len(rows)
+        stops = (Stop(),) * len(self.feature.pauses)
+        return World(0, 0, False, rows, drivers, participants, (), 0, intended, self.feature.faults, None, stops)
 
     def serving_of(self, call: Call) -> Serving:
         """What the participant of a call may do."""
         return self.serving[call.saga][call.position - 1]
+
+
+def _names(definition: Definition) -> list[str]:
+    return [step.name for step in definition.steps]
+
+
+def _together(names: tuple[str | None, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def _answered(definition: Definition) -> list[bool]:
+    return [step.answers_later for step in definition.steps]
 
 
 def _later(definition: Definition) -> tuple[frozenset[int], ...]:
@@ -113,7 +132,7 @@ def efforts(game: Game, world: World, number: int) -> Iterator[Call]:
             and cursor.asking == (sort is Sort.STATUS)
         )
         attempt = command.attempt if game.feature.attempts else 1
-        yield Call(number, command.position, sort, attempt, stands)
+        yield Call(number, command.position, sort, attempt, stands, core.made(log, command.position, kind))
 
 
 def _sort(command: Command) -> tuple[Sort, Kind] | None:
@@ -139,7 +158,9 @@ def settled(game: Game, world: World, call: Call) -> bool:
     if call.sort in CHILD:
         return False
     participant = world.participants[call.saga][call.position - 1]
-    return all(served.after == participant for served in serve(participant, call, game.serving_of(call)))
+    if contradicts(participant, call):
+        return False
+    return all(kept(served.after, call) == participant for served in serve(participant, call, game.serving_of(call)))
 
 
 def canonical(game: Game, world: World) -> World:

@@ -26,6 +26,8 @@ INVARIANTS = {
     "ANSWER": "whoever tells a saga something hears what it led to, or why it led to nothing",
     "ORDERS": "no order settles a step while it is called",
     "PAUSE": "nothing is begun while the saga is paused",
+    "MOVE": "what was begun is the same in the version that a saga is moved to; no key is called with two requests",
+    "HELD": "nothing is called that a heeded pause holds, under whatever leader; what is held spends no attempt",
     "CHILD": "a child has ended as its parent has",
 }
 
@@ -38,6 +40,8 @@ def violations(game: Game, world: World, silent: frozenset[str] = frozenset()) -
         if row.log < 0:
             continue
         saga = game.cores[number].saga(row.log)
+        if "MOVE" not in silent and _lost(world, number, saga):
+            yield Violation("MOVE", f"version {saga.definition.version} lacks a step that took effect")
         for name, what in _ledgers(game, world, number, saga):
             if name not in silent:
                 yield Violation(name, what)
@@ -46,10 +50,16 @@ def violations(game: Game, world: World, silent: frozenset[str] = frozenset()) -
             yield Violation("CHILD", what)
 
 
+def _lost(world: World, number: int, saga: Saga) -> bool:
+    """Whether a step took effect that the version of the saga does not have."""
+    beyond = world.participants[number][len(saga.definition.steps) :]
+    return any(participant.done or participant.undone for participant in beyond)
+
+
 def _ledgers(game: Game, world: World, number: int, saga: Saga) -> Iterator[tuple[str, str]]:
     """I1, I2, PIVOT and STARTED, of what the ledgers say at this moment."""
     turned = saga.state in (SagaState.COMPENSATING, SagaState.COMPENSATED)
-    for position, participant in enumerate(world.participants[number], start=1):
+    for position, participant in enumerate(world.participants[number][: len(saga.definition.steps)], start=1):
         step = saga.definition.step(position)
         effects = (participant.done, participant.undone)
         if step.work is not Work.CALL or effects == (0, 0):

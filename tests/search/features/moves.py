@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.saga.commands import Intend, Wait
-from orchestrator.saga.model import SagaState
+from orchestrator.saga.model import Saga, SagaState
 from orchestrator.saga.progress import turnable
 from orchestrator.saga.signals import Verb
-from tests.search.features import observer
+from tests.search.features import observer, stops
 from tests.search.features.children import statement
 from tests.search.features.core import time_of
 from tests.search.features.game import Action, Game, Move, efforts, goes_on, settled
-from tests.search.features.participants import done, serve
+from tests.search.features.participants import done, kept, serve
 from tests.search.features.world import (
     ASLEEP,
     CHILD,
@@ -47,6 +47,7 @@ def moves(game: Game, world: World) -> Iterator[Move]:
     if not world.scanned:
         yield Move(Action("scan"), _scan(game, world))
         return
+    yield from stops.leader(game, world)
     for number, row in enumerate(world.rows):
         if row.log >= 0:
             yield from _driving(game, world, number)
@@ -73,6 +74,7 @@ def _elections(game: Game, world: World) -> Iterator[Move]:
         after = world._replace(
             epoch=world.epoch + 1, scanned=False, drivers=(ASLEEP,) * len(world.rows), network=(*kept, *sent)
         )
+        after = stops.unlearned(after)
         yield Move(Action("win", detail=(world.epoch + 1,)), after, progress=world.epoch == 0)
 
 
@@ -83,14 +85,13 @@ def fenced(call: Call) -> bool:
 
 def _scan(game: Game, world: World) -> World:
     """The recovery scan: what has begun, and has something to do, is taken up (`Admission.recover`)."""
-    world = world._replace(scanned=True)
+    world = stops.learned(world._replace(scanned=True))
     for number, row in enumerate(world.rows):
         if row.log >= 0:
             core = game.cores[number]
             begun = core.states[row.log] in (SagaState.RUNNING, SagaState.COMPENSATING)
             if begun and core.wake_at(row.log) is None:
-                calls = tuple(sorted(efforts(game, world, number)))
-                world = with_driver(world, number, Driver(awake=True, calls=calls))
+                world = stops.begin(game, world, number, tuple(efforts(game, world, number)), Driver(awake=True))
     return world
 
 
@@ -120,8 +121,11 @@ def _driving(game: Game, world: World, number: int) -> Iterator[Move]:
         return
     for call in driver.calls:
         yield from _call(game, world, number, call)
+    yield from _kept_back(game, world, number)
     if not driver.awake and not found(game, world, number):
         return
+    for position in stops.free(game, world, number):
+        yield from _decisions(game, world, number, "ready", position)
     yield from _heeding(game, world, number)
     core = game.cores[number]
     commands = core.commands(row.log, world.epoch)
@@ -130,11 +134,26 @@ def _driving(game: Game, world: World, number: int) -> Iterator[Move]:
         yield from _decisions(game, world, number, "ready", 0)
         return
     for command in commands:
-        if isinstance(command, Wait):
+        if isinstance(command, Wait) and not _paused(saga, command.position):
             # Its time may have come, or not: who wakes too early must not do anything.
             yield from _decisions(game, world, number, "ready", command.position)
     if row.cancel and turnable(saga):
         yield from _decisions(game, world, number, "ready", 0, cancelled_alone=True)
+
+
+def _kept_back(game: Game, world: World, number: int) -> Iterator[Move]:
+    """What the saga asked for was held, or could not be made; what is held is tried again after a long time."""
+    for call, outcome in stops.kept_back(game, world, number):
+        yield from _came(game, world, call, outcome)
+    for cursor in game.cores[number].saga(world.rows[number].log).open:
+        if cursor.paused:
+            # Nobody relies on that.
+            yield from _decisions(game, world, number, "ready", cursor.position, progress=False)
+
+
+def _paused(saga: Saga, position: int) -> bool:
+    cursor = saga.at(position)
+    return cursor is not None and cursor.paused
 
 
 def _decisions(
@@ -210,9 +229,9 @@ def _commit(game: Game, world: World, number: int) -> World:
         left = tuple(call for call in driver.calls if call.sort not in CHILD)
         return with_driver(world._replace(network=(*world.network, *left)), number, ASLEEP)
     busy = {call.position for call in driver.calls}
-    calls = tuple(sorted((*driver.calls, *(call for call in asked if call.position not in busy))))
-    awake = bool(calls) or goes_on(game, world, number)
-    return with_driver(world, number, Driver(awake, -1, False, calls))
+    fresh = tuple(call for call in asked if call.position not in busy)
+    awake = bool(driver.calls) or goes_on(game, world, number) or bool(stops.free(game, world, number))
+    return stops.begin(game, world, number, fresh, Driver(awake, -1, False, driver.calls))
 
 
 # Calls.
@@ -236,7 +255,7 @@ def _call(game: Game, world: World, number: int, call: Call) -> Iterator[Move]:
         if served.fault and not world.faults:
             continue
         after = observer.served(game, heard, call, served.after)
-        after = with_participant(after, number, call.position, served.after)
+        after = with_participant(after, number, call.position, kept(served.after, call))
         yield from _came(game, after, call, served.outcome, fault=served.fault)
     lost = heard if settled(game, world, call) else heard._replace(network=(*world.network, call))
     if game.feature.silent and world.faults:
@@ -270,13 +289,15 @@ def _late(game: Game, world: World, call: Call) -> Iterator[Move]:
     for served in serve(participant, call, game.serving_of(call)):
         if not served.fault:
             after = observer.served(game, world, call, served.after, awaited=False)
-            yield Move(Action("late", call.saga, call), with_participant(after, call.saga, call.position, served.after))
+            after = with_participant(after, call.saga, call.position, kept(served.after, call))
+            yield Move(Action("late", call.saga, call), after)
 
 
 # What others do.
 
 
 def _others(game: Game, world: World) -> Iterator[Move]:
+    yield from stops.people(game, world)
     spent = (world.posted & (1 << len(game.feature.told)) - 1).bit_count() + world.rows[
         0
     ].cancel >= game.feature.told_max

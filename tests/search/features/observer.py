@@ -6,12 +6,14 @@ It goes by the log, the ledgers and the definition alone, and trusts no decision
 from __future__ import annotations
 
 from orchestrator.saga.definition import Work
-from orchestrator.saga.events import Status
-from orchestrator.saga.model import Phase, Saga
+from orchestrator.saga.events import PAUSED, Status
+from orchestrator.saga.model import Kind, Phase, Saga
+from orchestrator.saga.pausing import Pauses
 from orchestrator.saga.signals import NEEDS_EVIDENCE, Verb
 from tests.search.features.core import Decided, time_of
 from tests.search.features.game import Game
-from tests.search.features.world import Call, Participant, Sort, World
+from tests.search.features.participants import contradicts
+from tests.search.features.world import UNMADE, Call, Participant, Sort, Stage, World
 
 # What may be heeded without a word: it changes nothing, and nobody waits for an answer to it.
 _SILENT = frozenset({Verb.HEARTBEAT, Verb.CHILD, Verb.UNDO, Verb.RETRY})
@@ -29,8 +31,10 @@ def flawed(world: World, invariant: str, what: str) -> World:
 def served(game: Game, world: World, call: Call, after: Participant, *, awaited: bool = True) -> World:
     """A call is served, and the participant is `after` behind it. `awaited`: its leader still waits for it."""
     before = world.participants[call.saga][call.position - 1]
-    name = game.cores[call.saga].definition.step(call.position).name
+    name = game.cores[call.saga].saga(world.rows[call.saga].log).definition.step(call.position).name
     forced = name in game.feature.judged_by_people
+    if contradicts(before, call):
+        return flawed(world, "MOVE", f"another request of {name} comes under a key that was heard before")
     if call.sort is Sort.COMPENSATION and not forced and not world.intended[call.saga] >> call.position & 1:
         return flawed(world, "STARTED", f"step {name} is compensated, and its action was never intended")
     if before.done == after.done and before.undone == after.undone:
@@ -64,7 +68,7 @@ def _undone(game: Game, world: World, call: Call, name: str, *, awaited: bool) -
         # It was in order when it was sent: what came after may have been given up then, and is tried again now.
         return world
     excused = {*saga.uncompensated, *_judged(game, saga)}
-    for position in game.later[call.saga][call.position - 1]:
+    for position in game.later[call.saga][saga.definition.version][call.position - 1]:
         later = participants[position - 1]
         undoable = saga.definition.step(position).compensation is not None
         if later.done > later.undone and undoable and position not in excused:
@@ -83,12 +87,14 @@ def decided(game: Game, world: World, number: int, plan: int) -> World:
     found = game.cores[number].decided(plan)
     if found.defect:
         return flawed(world, "LOG", found.defect)
+    if found.refusal and (found.rows or found.before != found.after):
+        return flawed(world, "MOVE", "a signal is refused, and the saga is not what it was")
     if found.heard < 0 or found.refusal:
         return world
     signal = game.signals[found.heard]
     if not found.rows and signal.verb not in _SILENT:
         return flawed(world, "ANSWER", f"{signal.verb} {signal.step} changed nothing, and nobody is told why")
-    steps = game.cores[number].definition.steps
+    steps = game.cores[number].saga(found.before).definition.steps
     called = {steps[call.position - 1].name for call in world.drivers[number].calls}
     if signal.verb in NEEDS_EVIDENCE and signal.step in called:
         return flawed(world, "ORDERS", f"{signal.verb} settles {signal.step} while it is called")
@@ -112,6 +118,10 @@ def committed(game: Game, world: World, number: int, found: Decided) -> World:
         if early and row.status in (Status.EXECUTING, Status.WAITING):
             world = flawed(world, "TIMER", f"step {row.position} is begun before the saga was to start")
         world = _timer(world, before, row.status, row.position, found)
+        if row.status is Status.MOVED:
+            world = _moved(game, world, before, found)
+        if row.status in (Status.HELD, Status.COMPENSATION_HELD) and row.code == PAUSED:
+            world = _held(world, before, after, row.position)
     if begun != world.intended[number]:
         several = world.intended
         world = world._replace(intended=(*several[:number], begun, *several[number + 1 :]))
@@ -136,3 +146,39 @@ def _timer(world: World, before: Saga, status: Status, position: int, found: Dec
     if status is Status.COMPLETED and cursor.retry_at is not None and now < cursor.retry_at:
         return flawed(world, "TIMER", f"the timer of {step.name} fired before its time")
     return world
+
+
+def _moved(game: Game, world: World, before: Saga, found: Decided) -> World:
+    """A saga goes on under another version: whatever was begun is there as it was, and asked for as it was."""
+    core = game.cores[0]
+    new = core.saga(found.after).definition
+    for position, participant in enumerate(world.participants[0], start=1):
+        if not world.intended[0] >> position & 1:
+            continue
+        old = before.definition.step(position)
+        if position > len(new.steps) or (old.name, old.after) != (new.step(position).name, new.step(position).after):
+            return flawed(world, "MOVE", f"{old.name} was begun, and is not where it was in version {new.version}")
+        if core.made(found.before, position, Kind.COMPENSATION) == UNMADE:
+            continue  # It was never undone, and may be made otherwise.
+        if participant.heard not in (0, core.made(found.after, position, Kind.ACTION)):
+            return flawed(world, "MOVE", f"{old.name} was called, and is another call in version {new.version}")
+    return world
+
+
+def begun(game: Game, world: World, number: int, calls: tuple[Call, ...]) -> World:
+    """A leader begins calls: none that is held by a pause that the log says is gone by."""
+    definition = game.cores[number].saga(world.rows[number].log).definition
+    for stop, pause in zip(world.stops, game.feature.pauses, strict=True):
+        for call in calls:
+            step = definition.step(call.position)
+            if stop.stage is Stage.HEEDED and Pauses([pause]).holding(definition.name, step.service) is not None:
+                return flawed(world, "HELD", f"{step.name} is called, and the log says that {pause.name} is paused")
+    return world
+
+
+def _held(world: World, before: Saga, after: Saga, position: int) -> World:
+    """A call was not made because of a pause: no attempt is spent, and nobody is less sure of it than before."""
+    earlier, later = before.at(position), after.at(position)
+    if earlier is None or later is None or (earlier.failures, earlier.doubtful) == (later.failures, later.doubtful):
+        return world
+    return flawed(world, "HELD", f"an attempt of step {position} is spent, and it was not made")

@@ -42,6 +42,23 @@ def serve(participant: Participant, call: Call, serving: Serving) -> tuple[Serve
             return (_tell(participant, call),)
 
 
+def kept(participant: Participant, call: Call) -> Participant:
+    """The participant, which keeps what first came under each of its keys."""
+    match call.sort:
+        case Sort.ACTION if not participant.heard and call.made:
+            return participant._replace(heard=call.made)
+        case Sort.COMPENSATION if not participant.heard_undo and call.made:
+            return participant._replace(heard_undo=call.made)
+        case _:
+            return participant
+
+
+def contradicts(participant: Participant, call: Call) -> bool:
+    """Whether something else came before under the call's key."""
+    before = {Sort.ACTION: participant.heard, Sort.COMPENSATION: participant.heard_undo}.get(call.sort, 0)
+    return before not in (0, call.made)
+
+
 def _act(participant: Participant, call: Call, serving: Serving) -> tuple[Served, ...]:
     match participant.action:
         case Key.REFUSED | Key.TOMBSTONE:

@@ -84,6 +84,11 @@ def _committing(game: Game, action: Action) -> str:
 _WORDS: dict[str, Callable[[Game, Action], str]] = {
     "win": _winning,
     "scan": lambda game, action: "the leader scans the log",
+    "pause": lambda game, action: f"somebody pauses {_pause(game, action)}",
+    "end": lambda game, action: f"somebody ends the pause of {_pause(game, action)}",
+    "look": lambda game, action: "the leader reads which pauses are in force",
+    "go by": lambda game, action: f"the leader says in the log that it goes by the pause of {_pause(game, action)}",
+    "release": lambda game, action: f"the leader lets go on what the pause of {_pause(game, action)} held",
     "time": lambda game, action: "time goes on",
     "cancel": lambda game, action: "somebody asks that the saga be cancelled",
     "tell": lambda game, action: f"somebody tells the saga: {_signal(game, action.detail[0])}",
@@ -103,15 +108,21 @@ _WORDS: dict[str, Callable[[Game, Action], str]] = {
 _OF_A_SAGA = frozenset({"late", "statement unheard", "in vain", "decide", "heed", "commit", "commit unheard"})
 
 
+def _pause(game: Game, action: Action) -> str:
+    pause = game.feature.pauses[int(str(action.detail[0]))]
+    return f"{pause.kind} {pause.name}"
+
+
 def _signal(game: Game, number: object) -> str:
     signal = game.signals[int(str(number))]
-    state = (signal.result or {}).get("state", "")
+    told = signal.result or {}
+    state = told.get("state") or told.get("to", "")
     return " ".join(filter(None, (signal.verb.value, signal.step, str(state))))
 
 
 def _step(game: Game, saga: int, position: object) -> str:
     number = int(str(position))
-    return game.cores[saga].definition.step(number).name if number else ""
+    return " or ".join(game.names[saga][number - 1]) if number else ""
 
 
 def _plan(game: Game, action: Action) -> str:

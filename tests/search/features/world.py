@@ -36,24 +36,56 @@ class Key(IntEnum):
     ASKED = 5  # A question has left a tombstone for all attempts up to `asked`.
 
 
+# The number of a request that cannot be made of the saga.
+UNMADE = -1
+
+
 class Call(NamedTuple):
-    """A call, or a statement of a leader, under way. `intended`: its intent stood in the log when it was sent."""
+    """A call, or a statement of a leader, under way. `intended`: its intent stood in the log when it was sent.
+
+    `made` is the number of its request, where requests differ: UNMADE says that it cannot be made.
+    """
 
     saga: int
     position: int
     sort: Sort
     attempt: int
     intended: bool
+    made: int = 0
 
 
 class Participant(NamedTuple):
-    """One step's barrier and ledger. `done` and `undone` count the ledger's entries."""
+    """One step's barrier and ledger. `done` and `undone` count the ledger's entries.
+
+    `heard` and `heard_undo` are the requests, by number, that came first under the keys of the action and the
+    compensation.
+    """
 
     action: Key = Key.FREE
     compensation: bool = False
     done: int = 0
     undone: int = 0
     asked: int = 0
+    heard: int = 0
+    heard_undo: int = 0
+
+
+class Stage(IntEnum):
+    """What the log says of a pause."""
+
+    NONE = 0
+    STORED = 1  # Somebody has asked for it.
+    HEEDED = 2  # A leader has said that it goes by it.
+    ENDED = 3  # Somebody has ended it.
+    RELEASED = 4  # A leader has said that it has let go on what it held.
+
+
+class Stop(NamedTuple):
+    """A pause of a definition or a participant. `known`: the leader goes by it; `freed`: it has let go on it."""
+
+    stage: Stage = Stage.NONE
+    known: bool = False
+    freed: bool = False
 
 
 class Row(NamedTuple):
@@ -85,7 +117,7 @@ class World(NamedTuple):
 
     `scanned`: the leader has read what the former one left. `posted` has a bit for each thing that others may say
     once. `intended` has, for each saga, a bit for each step whose action was ever intended. `flaw` is what an observer
-    has seen that must never happen: the invariant and the words.
+    has seen that must never happen: the invariant and the words. `stops` are pauses of more than a saga.
     """
 
     epoch: int
@@ -99,6 +131,7 @@ class World(NamedTuple):
     intended: tuple[int, ...]
     faults: int
     flaw: tuple[str, str] | None
+    stops: tuple[Stop, ...] = ()
 
 
 ASLEEP = Driver()
