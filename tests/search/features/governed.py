@@ -25,18 +25,18 @@ def _do(**request: str) -> dict[str, object]:
 
 MOVES = Feature(
     "moves",
-    "a move to a version that mends a step, and to one with a step before it, at any moment; what cannot be "
-    "made parks the saga, which is moved and retried",
+    "moves to versions that mend a step, call it otherwise, or have a step before it; what cannot be made parks the "
+    "saga, which is moved and retried",
     (definition(step("a", retry=ONCE), step("b", action=_do(x="input.at"), compensation=_undo(x="results.a.no"))),),
     _FORTH
     | _BACK
     | {S.MOVED, S.HELD, S.COMPENSATION_HELD, S.COMPENSATION_FAILED, S.PARKED, S.RETRIED}
     | {S.FAILED, S.UNKNOWN, S.RETRYING, S.CANCELLED},
-    43_000,
+    70_000,
     versions=(
         definition(
             step("a", retry=RETRY, timeout="9s"),
-            step("b", action=_do(y="input.at"), compensation=_undo(x="input.at")),
+            step("b", action=_do(x="input.at"), compensation=_undo(x="input.at")),
             version=2,
         ),
         definition(
@@ -45,8 +45,13 @@ MOVES = Feature(
             step("b", action=_do(x="input.at"), compensation=_undo(x="results.a.no")),
             version=3,
         ),
+        definition(
+            step("a", retry=ONCE),
+            step("b", action=_do(y="input.at"), compensation=_undo(x="results.a.no")),
+            version=4,
+        ),
     ),
-    told=(Told(Verb.MOVE, to=2), Told(Verb.MOVE, to=3), Told(Verb.RETRY)),
+    told=(Told(Verb.MOVE, to=2), Told(Verb.MOVE, to=3), Told(Verb.MOVE, to=4), Told(Verb.RETRY)),
     told_max=2,
     refusals=frozenset("b"),
     holds=True,

@@ -160,6 +160,8 @@ def _moved(game: Game, world: World, before: Saga, found: Decided) -> World:
             return flawed(world, "MOVE", f"{old.name} was begun, and is not where it was in version {new.version}")
         if core.made(found.before, position, Kind.COMPENSATION) == UNMADE:
             continue  # It was never undone, and may be made otherwise.
+        if not participant.done and before.at(position) is None:
+            continue  # It was refused, and nobody calls it again.
         if participant.heard not in (0, core.made(found.after, position, Kind.ACTION)):
             return flawed(world, "MOVE", f"{old.name} was called, and is another call in version {new.version}")
     return world
