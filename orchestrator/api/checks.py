@@ -75,12 +75,17 @@ def reason(text: str) -> str:
     return text or "no reason given"
 
 
+def ordered_by(by: str) -> str:
+    """Whose order it is. Where callers are asked who they are, nobody gives orders in another's name."""
+    caller = current()
+    return (by or "somebody who gave no name") if caller is ANONYMOUS else caller.name
+
+
 def who_and_why(by: str, reason_given: str) -> tuple[str, str]:
     """Who orders something, and the reason, which is mandatory. Raises Rejected."""
     if not reason_given.strip():
         raise rejected("reason", "is missing; whoever looks into it later reads it")
-    # Where callers are asked who they are, nobody gives orders in another's name.
-    by = (by or "somebody who gave no name") if current() is ANONYMOUS else current().name
+    by = ordered_by(by)
     if len(by) > _BY_CHARS_MAX or not by.isprintable():
         raise rejected("by", f"must have at most {_BY_CHARS_MAX} characters, all printable")
     return by, reason(reason_given)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 from uuid import UUID
 
 from orchestrator.api import checks, conversion
 from orchestrator.api.errors import Context, UnknownName, answered
+from orchestrator.api.patience import looks
 from orchestrator.api.port import Definitions, Registry
 from orchestrator.errors import NotFound, Rejected, WrongState
 from orchestrator.pb.baton.v1 import pauses_pb2 as pb
@@ -16,11 +16,6 @@ from orchestrator.pb.baton.v1 import pauses_pb2_grpc
 from orchestrator.saga.pausing import PauseKind
 from orchestrator.sagalog.port import StoredPause
 from orchestrator.security.caller import current
-
-# So long a caller waits for the leader, at the most, in seconds; and how often it is looked for.
-_PATIENCE_S = 5.0
-_LOOK_FIRST_S = 0.05
-_LOOK_MOST_S = 0.2
 
 _ADDRESS_CHARS_MAX = 300
 _ENDED_MAX = 1000
@@ -120,14 +115,12 @@ class PauseService(pauses_pb2_grpc.PauseServiceServicer):
 
     async def _until(self, stored: StoredPause, done: Callable[[StoredPause], bool], context: Context) -> StoredPause:
         """The pause, as soon as a leader has done its part, or as it is when the patience is over."""
-        left_s = context.time_remaining()
-        patience_s = _PATIENCE_S if left_s is None else max(0.0, min(_PATIENCE_S, left_s / 2))
-        give_up_at_s = asyncio.get_running_loop().time() + patience_s
-        look_s = _LOOK_FIRST_S
-        while not done(stored) and asyncio.get_running_loop().time() < give_up_at_s:
-            await asyncio.sleep(look_s)
-            look_s = min(look_s * 1.5, _LOOK_MOST_S)
+        if done(stored):
+            return stored
+        async for _ in looks(context.time_remaining()):
             stored = await self._pauses.one(stored.pause.id) or stored
+            if done(stored):
+                break
         return stored
 
     async def _participants(self) -> set[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 from orchestrator.api import checks
 from orchestrator.api.errors import UnknownName
 from orchestrator.api.inputs import parsed
+from orchestrator.api.patience import looks
 from orchestrator.api.port import Registry, SagaReader
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import CorruptLog, NotFound, WrongState
@@ -18,12 +18,7 @@ from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
 from orchestrator.sagalog.restoring import restored, versions
 from orchestrator.sagalog.signal_box import Fate, WaitingStep
-from orchestrator.security.caller import ANONYMOUS, current
-
-# So long a caller waits for the leader to heed, at the most, in seconds; and how often it is looked for.
-_PATIENCE_S = 5.0
-_LOOK_FIRST_S = 0.01
-_LOOK_MOST_S = 0.2
+from orchestrator.security.caller import current
 
 _WORDS_MAX = 1000
 _RESULT_BYTES_MAX = 1_000_000
@@ -66,12 +61,7 @@ class Signalling:
         if record.terminal and not heard:
             raise WrongState(f"saga {saga_id} is {record.state}")
         number = await self._box.post(saga_id, signal)
-        patience_s = _PATIENCE_S if left_s is None else max(0.0, min(_PATIENCE_S, left_s / 2))
-        look_s = _LOOK_FIRST_S
-        give_up_at_s = asyncio.get_running_loop().time() + patience_s
-        while asyncio.get_running_loop().time() < give_up_at_s:
-            await asyncio.sleep(look_s)
-            look_s = min(look_s * 1.5, _LOOK_MOST_S)
+        async for _ in looks(left_s):
             fate = await self._box.fate(number)
             if fate.refusal:
                 raise WrongState(f"saga {saga_id}: {fate.refusal}")
@@ -115,9 +105,7 @@ def order(by: str, reason: str, verb: Verb, evidence: str = "") -> Order:
         for field, text in (("reason", reason), ("evidence", evidence)):
             if not text.strip():
                 raise checks.rejected(field, f"is missing: {verb} replaces what a participant would have to say")
-    # Where callers are asked who they are, nobody orders in another's name.
-    caller = current()
-    return Order((by or "unnamed") if caller is ANONYMOUS else caller.name, reason, evidence)
+    return Order(checks.ordered_by(by), reason, evidence)
 
 
 def json_object(field: str, text: str) -> Json | None:

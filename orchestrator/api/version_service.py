@@ -15,9 +15,7 @@ from orchestrator.pb.baton.v1 import versions_pb2, versions_pb2_grpc
 from orchestrator.saga.difference import changes
 from orchestrator.saga.parse import parse
 from orchestrator.sagalog.port import StoredDefinition
-from orchestrator.security.caller import ANONYMOUS, current
-
-BY_CHARS_MAX = 200
+from orchestrator.security.caller import current
 
 
 class VersionService(versions_pb2_grpc.VersionServiceServicer):
@@ -61,15 +59,8 @@ class VersionService(versions_pb2_grpc.VersionServiceServicer):
     ) -> versions_pb2.RetireDefinitionResponse:
         """Refuse new sagas of a version, or of all, from now on."""
         name = checks.name("name", request.name)
-        if not request.reason.strip():
-            raise checks.rejected("reason", "is missing; whoever is refused reads it")
-        # Where callers are asked who they are, nobody retires in another's name.
-        caller = current()
-        by = (request.by or "somebody who gave no name") if caller is ANONYMOUS else caller.name
-        if len(by) > BY_CHARS_MAX or not by.isprintable():
-            raise checks.rejected("by", f"must have at most {BY_CHARS_MAX} characters, all printable")
+        by, reason = checks.who_and_why(request.by, request.reason)
         await self._stored("version", name, request.version)
-        reason = checks.reason(request.reason)
         retirement, existing = await self._definitions.retire(name, request.version, reason, by)
         # Every replica may go by what it knew before for so long.
         await asyncio.sleep(NEWEST_FRESH_S)
