@@ -126,17 +126,21 @@ def _well_known(name: str) -> list[bytes] | None:
 
 
 class _Conversation:
-    """One reflection stream: a question, then its answer."""
+    """Questions to one server, each in a call of its own.
+
+    On the wire such a call is a stream that is closed behind its only question. grpc.aio keeps the server's status of
+    a call whose question goes with its beginning; in a call that writes later it puts INTERNAL in the place of a status
+    that came before the question was written.
+    """
 
     def __init__(self, address: str, version: str, dialer: Dialer) -> None:
         options = [("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX), ("grpc.enable_http_proxy", 0)]
         self._channel = dialer.channel(address, options)
-        method: Any = self._channel.stream_stream(
+        self._ask: Any = self._channel.unary_stream(
             f"/{version}.ServerReflection/ServerReflectionInfo",
             request_serializer=ServerReflectionRequest.SerializeToString,
             response_deserializer=ServerReflectionResponse.FromString,
         )
-        self._stream = method()
 
     async def __aenter__(self) -> Self:
         return self
@@ -144,7 +148,6 @@ class _Conversation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stream.cancel()
         await self._channel.close()
 
     async def understood(self) -> bool:
@@ -152,9 +155,7 @@ class _Conversation:
         try:
             await self.services()
         except grpc.aio.AioRpcError as error:
-            # grpc.aio puts INTERNAL in the place of the status when the server ended the call before the question
-            # was written, which is what a server without this version does.
-            if error.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL):
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return False
             raise
         return True
@@ -172,21 +173,17 @@ class _Conversation:
         return list(answer.file_descriptor_response.file_descriptor_proto) or None
 
     async def _exchange(self, request: ServerReflectionRequest) -> Any:
-        try:
-            if ARMED:
-                await strike(effects.REFLECT.before)
-            await self._stream.write(request)
-            answer = await self._stream.read()
-            if ARMED:
-                await strike(effects.REFLECT.after)
-        except asyncio.InvalidStateError:
-            # The call has ended: its status says why.
-            answer = grpc.aio.EOF
+        if ARMED:
+            await strike(effects.REFLECT.before)
+        call = self._ask(request)
+        answer = await call.read()
+        if ARMED:
+            await strike(effects.REFLECT.after)
         if answer is grpc.aio.EOF:
             raise grpc.aio.AioRpcError(
-                await self._stream.code(),
-                await self._stream.initial_metadata(),
-                await self._stream.trailing_metadata(),
-                details=await self._stream.details(),
+                await call.code(),
+                await call.initial_metadata(),
+                await call.trailing_metadata(),
+                details=await call.details(),
             )
         return answer

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -16,6 +20,7 @@ from orchestrator.driving.codec import Descriptors
 from orchestrator.driving.reflection import describe
 from orchestrator.errors import Rejected, Retryable
 from orchestrator.pb.baton.v1 import saga_pb2  # noqa: F401  (its descriptors are what the servers describe)
+from orchestrator.security.dialer import PLAIN, Dialer
 
 SERVICE = "baton.v1.SagaService"
 
@@ -42,6 +47,33 @@ async def serving(version: str | None, names: list[str] | None = None) -> AsyncI
         await server.stop(None)
 
 
+class Closed(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Ends every call before it reads of it."""
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        def refuse(requests: object, context: grpc.ServicerContext) -> None:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "nobody may ask")
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+class Slow(Dialer):
+    """Dials a busy client's calls: the loop stands still for a while just before a question is written."""
+
+    def channel(self, *arguments: Any) -> Any:
+        channel = super().channel(*arguments)
+        for kind in ("unary_stream", "stream_stream"):
+            setattr(channel, kind, partial(self._method, getattr(channel, kind)))
+        return channel
+
+    def _method(self, make: Any, path: str, request_serializer: Any, response_deserializer: Any) -> Any:
+        def serialize(request: Any) -> bytes:
+            time.sleep(0.2)
+            return request_serializer(request)
+
+        return make(path, request_serializer=serialize, response_deserializer=response_deserializer)
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_what_is_described_is_complete(version: str) -> None:
     async with serving(version) as address:
@@ -55,6 +87,19 @@ async def test_a_server_without_reflection_is_named() -> None:
     async with serving(None) as address:
         with pytest.raises(Rejected, match=f"{address} has no server reflection"):
             await describe(address, [SERVICE], 5.0)
+
+
+async def test_what_a_server_says_that_turns_callers_away_is_told() -> None:
+    # It ends a call at its beginning, which may be before the question is written.
+    server = grpc.server(ThreadPoolExecutor(2), interceptors=[Closed()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        for dialer in (PLAIN, Slow()):
+            with pytest.raises(Rejected, match="PERMISSION_DENIED: nobody may ask"):
+                await describe(f"127.0.0.1:{port}", [SERVICE], 30.0, dialer)
+    finally:
+        server.stop(None).wait()
 
 
 async def test_a_service_that_is_not_there_is_named_with_those_that_are() -> None:
