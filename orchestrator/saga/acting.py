@@ -18,7 +18,7 @@ from orchestrator.saga.definition import OnUnknown, Step, Work
 from orchestrator.saga.events import NOT_CALLED, NOT_TO_BE_MADE, PAUSED, Order, Status
 from orchestrator.saga.mapping import PointsNowhere, holds, value_of
 from orchestrator.saga.model import Cursor, Kind, SagaState, doubtful
-from orchestrator.saga.progress import committed, context, ready
+from orchestrator.saga.progress import committed, context, may_begin, ready
 from orchestrator.saga.script import Script
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,15 +75,15 @@ def rejected(script: Script, cursor: Cursor, reason: str, order: Order | None) -
 def intend(script: Script) -> None:
     """Write the intents of all actions that may begin now, or begin again."""
     for cursor in script.saga.open:
+        wanted = cursor.kind is Kind.ACTION and script.wants_intent(cursor)
         # What became of an earlier one may have turned the saga back, which gave this one up, or parked it.
-        still = not script.saga.state.terminal and script.saga.at(cursor.position) == cursor
-        if still and cursor.kind is Kind.ACTION and script.wants_intent(cursor):
+        if wanted and not script.saga.state.terminal and script.saga.at(cursor.position) == cursor:
             _intend_again(script, cursor)
     while not script.saga.paused and (positions := ready(script.saga)):
         before = len(script.saga.skipped)
         for position in positions:
             # What an earlier one of them led to may have turned the saga back.
-            if position in ready(script.saga):
+            if may_begin(script.saga, position):
                 _begin(script, position)
         if len(script.saga.skipped) == before:
             return

@@ -24,11 +24,12 @@ from orchestrator.saga.model import (
     Phase,
     Saga,
     SagaState,
+    changed,
     doubtful,
     with_cursor,
     without_cursor,
 )
-from orchestrator.saga.progress import ready, undoable
+from orchestrator.saga.progress import may_begin, undoable
 from orchestrator.saga.transitions import TRANSITIONS
 
 # What may follow when a saga is parked.
@@ -80,9 +81,9 @@ def _settled(saga: Saga) -> Saga:
     """The saga, ended if there is nothing left to do for it."""
     if saga.state is SagaState.RUNNING:
         if len(saga.executed) + len(saga.skipped) == len(saga.definition.steps):
-            return replace(saga, state=SagaState.COMPLETED)
+            return changed(saga, state=SagaState.COMPLETED)
     elif saga.state is SagaState.COMPENSATING and not (saga.open or saga.to_compensate or saga.uncompensated):
-        return replace(saga, state=SagaState.COMPENSATED)
+        return changed(saga, state=SagaState.COMPENSATED)
     return saga
 
 
@@ -105,7 +106,7 @@ def _intended(saga: Saga, event: Event, *, asking: bool) -> tuple[Cursor, ...]:
         raise CorruptLog(f"row {event.sequence} ({event.status}) in a {saga.state} saga")
     here = saga.at(event.position)
     if here is None:
-        if event.position not in ready(saga):
+        if not may_begin(saga, event.position):
             raise whole.corrupt(event, f"whose turn it is not after {len(saga.executed)} steps")
         limit_at = event.retry_at
         cursor = Cursor(event.position, Kind.ACTION, event.attempt, 0, event.epoch, False, None, limit_at=limit_at)
@@ -197,10 +198,10 @@ def _waiting(saga: Saga, event: Event) -> Saga:
     here = saga.at(event.position)
     kind = _KINDS.get(event.status, Kind.ACTION)
     if here is None:
-        if kind is Kind.COMPENSATION or event.position not in ready(saga):
+        if kind is Kind.COMPENSATION or not may_begin(saga, event.position):
             raise whole.corrupt(event, "waits for a step whose turn it is not")
         here = Cursor(event.position, kind, event.attempt, 0, event.epoch, False, None, limit_at=event.retry_at)
-        saga = replace(saga, state=SagaState.RUNNING)
+        saga = changed(saga, state=SagaState.RUNNING)
     elif here.kind is not kind:
         raise whole.corrupt(event, "has no intent before it")
     waiting = replace(here, retry_at=event.retry_at, phase=Phase.WAITING, paused=False)
@@ -212,7 +213,7 @@ def _skipped(saga: Saga, event: Event) -> Saga:
     saga = whole.reopened(saga)
     if saga.state not in (SagaState.PENDING, SagaState.RUNNING):
         raise CorruptLog(f"row {event.sequence} skips a step of a {saga.state} saga")
-    if (here is None or here.kind is not Kind.ACTION) and event.position not in ready(saga):
+    if (here is None or here.kind is not Kind.ACTION) and not may_begin(saga, event.position):
         raise whole.corrupt(event, "whose turn it is not")
     skipped = (*saga.skipped, event.position)
     return whole.after(saga, event, state=SagaState.RUNNING, skipped=skipped, open=without_cursor(saga, event.position))
@@ -221,7 +222,7 @@ def _skipped(saga: Saga, event: Event) -> Saga:
 def _completed(saga: Saga, event: Event) -> Saga:
     if event.status is Status.FORCED:
         saga = whole.reopened(saga)
-        if saga.at(event.position) is None and event.position not in ready(saga):
+        if saga.at(event.position) is None and not may_begin(saga, event.position):
             raise whole.corrupt(event, "whose turn it is not")
     else:
         _expect(saga, event, Kind.ACTION)
@@ -239,7 +240,7 @@ def _completed(saga: Saga, event: Event) -> Saga:
 
 def _failed(saga: Saga, event: Event) -> Saga:
     cursor = saga.at(event.position)
-    if cursor is None and not (event.code == NOT_TO_BE_MADE and event.position in ready(saga)):
+    if cursor is None and not (event.code == NOT_TO_BE_MADE and may_begin(saga, event.position)):
         raise whole.corrupt(event, "has no intent before it")
     # Refused now, but an earlier attempt may have taken effect without anybody knowing: undo that one as well.
     return _not_done(saga, event, perhaps=cursor is not None and cursor.doubtful)
@@ -252,7 +253,7 @@ def _unknown(saga: Saga, event: Event) -> Saga:
 
 def _not_done(saga: Saga, event: Event, *, perhaps: bool) -> Saga:
     """An action has ended without success; `perhaps` it has taken effect all the same."""
-    saga = replace(saga, open=without_cursor(saga, event.position))
+    saga = changed(saga, open=without_cursor(saga, event.position))
     if saga.state is SagaState.COMPENSATING:
         return whole.after(saga, event, to_compensate=_to_undo(saga, event.position) if perhaps else saga.to_compensate)
     return whole.turn_back(saga, event, whole.failure_of(saga, event), also=(event.position,) if perhaps else ())

@@ -80,12 +80,8 @@ def held_by(pause: Pause, chance: float) -> Held:
 
 def let_go(saga: Saga, pauses: Pauses) -> tuple[int, ...]:
     """The steps that wait for the end of a pause although none holds them any more."""
-    if saga.state.terminal:
+    held = [cursor.position for cursor in saga.open if cursor.paused and cursor.phase is Phase.BACKOFF]
+    if not held or saga.state.terminal:
         return ()
-    return tuple(
-        cursor.position
-        for cursor in saga.open
-        if cursor.paused
-        and cursor.phase is Phase.BACKOFF
-        and pauses.holding(saga.definition.name, saga.definition.step(cursor.position).service) is None
-    )
+    name, step = saga.definition.name, saga.definition.step
+    return tuple(position for position in held if pauses.holding(name, step(position).service) is None)

@@ -13,10 +13,12 @@ from orchestrator.saga.model import Kind, Phase, Saga, SagaState
 # A saga that waits for something that has no time.
 FOREVER = datetime.max.replace(tzinfo=UTC)
 
+_FORWARD = (SagaState.PENDING, SagaState.RUNNING)
+
 
 def ready(saga: Saga) -> tuple[int, ...]:
     """The steps whose action may begin: all that they come after has ended, and they have not begun."""
-    if saga.state not in (SagaState.PENDING, SagaState.RUNNING):
+    if saga.state not in _FORWARD:
         return ()
     done = {*saga.executed, *saga.skipped}
     begun = {cursor.position for cursor in saga.open}
@@ -25,6 +27,16 @@ def ready(saga: Saga) -> tuple[int, ...]:
         for position, step in enumerate(saga.definition.steps, start=1)
         if position not in done and position not in begun and done.issuperset(step.after)
     )
+
+
+def may_begin(saga: Saga, position: int) -> bool:
+    """Whether `ready` names that step."""
+    if saga.state not in _FORWARD or not 1 <= position <= len(saga.definition.steps):
+        return False
+    done = saga.executed + saga.skipped
+    if position in done or saga.at(position) is not None:
+        return False
+    return all(earlier in done for earlier in saga.definition.step(position).after)
 
 
 def undoable(saga: Saga) -> tuple[int, ...]:
@@ -54,7 +66,7 @@ def committed(saga: Saga) -> bool:
 
 def turnable(saga: Saga) -> bool:
     """Whether a wish or a deadline can still turn the saga back."""
-    return saga.state in (SagaState.PENDING, SagaState.RUNNING) and not saga.sealed
+    return saga.state in _FORWARD and not saga.sealed
 
 
 def wake_at(saga: Saga) -> datetime | None:

@@ -19,6 +19,7 @@ from orchestrator.saga.model import (
     Phase,
     Saga,
     SagaState,
+    changed,
     outlasted,
     with_cursor,
 )
@@ -26,7 +27,7 @@ from orchestrator.saga.model import (
 
 def after(saga: Saga, event: Event, **changes: Any) -> Saga:
     """The saga behind `event`, with these changes."""
-    return replace(saga, sequence=event.sequence, **changes)
+    return changed(saga, sequence=event.sequence, **changes)
 
 
 def corrupt(event: Event, why: str) -> CorruptLog:
@@ -43,7 +44,7 @@ def cancelled(saga: Saga, event: Event) -> Saga:
     if event.status is Status.UNDONE and saga.state is not SagaState.COMPLETED:
         raise CorruptLog(f"row {event.sequence} undoes a saga that has not completed")
     if event.status in (Status.CANCELLED, Status.UNDONE):
-        return turn_back(replace(saga, cancel_reason=reason), event, Failure("", "CANCELLED", reason), also=())
+        return turn_back(changed(saga, cancel_reason=reason), event, Failure("", "CANCELLED", reason), also=())
     return turn_back(saga, event, Failure("", "DEADLINE_EXCEEDED", reason), also=())
 
 
@@ -87,7 +88,7 @@ def redefined(saga: Saga, event: Event, versions: Mapping[int, Definition]) -> S
     definition = versions.get(told.get("to", 0))
     if definition is None:
         raise corrupt(event, f"moves to version {told.get('to')}, which is not at hand")
-    return replace(saga, definition=definition)
+    return changed(saga, definition=definition)
 
 
 def paused(saga: Saga, event: Event) -> Saga:
@@ -143,7 +144,7 @@ def reopened(saga: Saga) -> Saga:
     if saga.state is not SagaState.FAILED:
         return saga
     again = tuple(_unheard(saga, cursor) for cursor in saga.open)
-    return replace(saga, state=saga.parked_from or SagaState.COMPENSATING, parked_from=None, open=again)
+    return changed(saga, state=saga.parked_from or SagaState.COMPENSATING, parked_from=None, open=again)
 
 
 def _unheard(saga: Saga, cursor: Cursor) -> Cursor:

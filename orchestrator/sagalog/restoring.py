@@ -9,7 +9,6 @@ between.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from orchestrator.errors import CorruptLog
 from orchestrator.saga.definition import Definition
@@ -42,8 +41,16 @@ def restored(stored: StoredSaga, definitions: Mapping[int, Definition]) -> Saga:
     if stored.flaw is not None:
         raise CorruptLog(stored.flaw)
     first = definitions[versions(stored)[0]]
-    saga = Saga(stored.id, first, stored.input, stored.labels, stored.created_at, starts_at=stored.starts_at)
-    saga = fold(replace(saga, parent=stored.parent), stored.events, definitions)
+    saga = Saga(
+        stored.id,
+        first,
+        stored.input,
+        stored.labels,
+        stored.created_at,
+        starts_at=stored.starts_at,
+        parent=stored.parent,
+    )
+    saga = fold(saga, stored.events, definitions)
     if stored.state == SagaState.PENDING and saga.state is not SagaState.PENDING:
         raise CorruptLog(f"its row says that it is {stored.state}, its log that it is {saga.state}")
     return saga

@@ -11,6 +11,7 @@ from orchestrator.saga.commands import Call
 from orchestrator.saga.events import NOT_CALLED, PAUSED, Event, Status
 from orchestrator.saga.machine import fold, next_commands
 from orchestrator.saga.model import Kind, Saga, SagaState
+from orchestrator.saga.progress import may_begin, ready
 from orchestrator.saga.signals import Verb
 
 from .choices import OK, World, choices
@@ -114,6 +115,8 @@ def _checked(start: Saga, log: list[Event], world: World, name: str) -> tuple[Ev
     for event in world.events:
         before, saga = saga, fold(saga, (event,))
         step = definition.step(event.position) if event.position else None
+        everywhere = range(-1, len(definition.steps) + 2)
+        assert tuple(position for position in everywhere if may_begin(saga, position)) == ready(saga)
         if step is not None and event.status in (Status.EXECUTING, Status.QUERYING, Status.WAITING):
             done = {*before.executed, *before.skipped}
             assert done >= set(step.after), f"{name}: begun before what it comes after"
