@@ -88,6 +88,10 @@ def _whenever(saga: Saga) -> tuple[int, ...]:
     return tuple(number for number, _ in enumerate(saga.definition.steps, start=1) if number not in begun)
 
 
+def _may_whenever(saga: Saga, position: int) -> bool:
+    return position in _whenever(saga)
+
+
 def _half_as_long(script: Script, step: Step) -> Any:
     until = _waits_until(script, step)
     if step.delay is None or step.delay.seconds is None or until is None:
@@ -116,7 +120,9 @@ CORE: dict[str, Core] = {
     "pivot-is-no-seal": _instead((Saga, "sealed", property(lambda saga: False))),
     "oldest-undone-first": _instead((evolve, "undoable", _oldest), (undoing, "undoable", _oldest)),
     "all-undone-at-once": _instead((evolve, "undoable", _all_at_once), (undoing, "undoable", _all_at_once)),
-    "order-ignored": _instead((acting, "ready", _whenever), (evolve, "ready", _whenever)),
+    "order-ignored": _instead(
+        (acting, "ready", _whenever), (acting, "may_begin", _may_whenever), (evolve, "may_begin", _may_whenever)
+    ),
     "delay-halved": _instead((acting, "_waits_until", _half_as_long)),
     "silence-is-consent": _instead((acting, "waited", _consenting)),
     "signals-unheard": _instead((MemorySagaLog, "hear", lambda log, heard: None)),
