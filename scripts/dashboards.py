@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the Grafana dashboards of deploy/grafana/dashboards: what they show stands in panels.py, and only there.
+"""Writes the Grafana dashboards of deploy/grafana/dashboards: what they show stands in panels/, and only there.
 
     .venv/bin/python scripts/dashboards.py [FOLDER]
 
@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from panels import LEADERSHIP, LOG, PARTICIPANTS, SAGAS
+from panels.leadership import LEADERSHIP
+from panels.log import LOG
+from panels.participants import PARTICIPANTS
+from panels.sagas import SAGAS
 from queries import Panel
 
 FOLDER = Path(__file__).resolve().parents[1] / "deploy" / "grafana" / "dashboards"

@@ -1,4 +1,4 @@
-"""What panels.py is written with: a panel, and the few forms of its queries: quantiles, means, rates, and ages."""
+"""What panels/ is written with: a panel, and the few forms of its queries: quantiles, means, rates, and ages."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ import asyncio
 import sys
 
 from orchestrator.sagalog.port import StoredDefinition
-from tests.integration.api_world import definition, descriptors, serving
+from tests.integration.api_serving import serving
+from tests.integration.api_world import definition, descriptors
 
 
 async def main(dsn: str, port: int) -> None:

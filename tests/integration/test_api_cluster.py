@@ -17,18 +17,8 @@ from orchestrator.embedded.postgres import Postgres
 from orchestrator.pb.baton.v1 import cluster_pb2, cluster_pb2_grpc, saga_pb2
 from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.reader import Reader
-from tests.integration.api_world import (
-    INPUT,
-    ApiWorld,
-    Leadership,
-    api_world,
-    definition,
-    descriptors,
-    field_violations,
-    member,
-    refusal,
-    serving,
-)
+from tests.integration.api_serving import Leadership, member, serving
+from tests.integration.api_world import INPUT, ApiWorld, api_world, definition, descriptors, field_violations, refusal
 
 START = saga_pb2.StartSagaRequest(definition="order", input_json=orjson.dumps(INPUT).decode(), request_id="order-1")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -12,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.embedded.loopback import free_ports, release_ports
-from orchestrator.embedded.processes import Process, inherited_environment
+from orchestrator.embedded.processes import Process
 from orchestrator.leadership.beacon import Beacon, Hello, parse_beat, parse_hello
 from orchestrator.leadership.companions import Companions
 from orchestrator.leadership.observer import Observer
@@ -21,6 +19,7 @@ from orchestrator.leadership.peer import ObserverPace
 from orchestrator.leadership.port import Member
 from orchestrator.leadership.pulse import Pulse, boottime_s
 from orchestrator.leadership.verdict import Verdict
+from tests.integration.beacon_host import BeaconHost
 
 SOON_S = 10.0
 PACE = ObserverPace(beat_interval_s=0.05, beat_timeout_s=0.3)
@@ -40,49 +39,23 @@ while True:
 """
 
 
-class Host:
+class Host(BeaconHost):
     """An address at which one process after another may serve a beacon."""
-
-    def __init__(self, port: int, log_path: Path) -> None:
-        self.address = f"127.0.0.1:{port}"
-        self._log_path = log_path
-        self._processes: list[Process] = []
 
     def start(self, replica_id: str, incarnation: str) -> Process:
         """Start a beacon as a process, and wait until it listens."""
-        argv = [sys.executable, "-c", BEACON, self.address, replica_id, incarnation]
-        process = Process(f"beacon-{incarnation}", argv, inherited_environment("BATON"), self._log_path)
-        process.start()
-        self._processes.append(process)
-        process.wait_until(self._listens, "does not listen", SOON_S)
-        return process
+        return self.run(BEACON, replica_id, incarnation)
 
     def member(self, replica_id: str, incarnation: str) -> Member:
         """How the process describes itself in etcd."""
         return Member(replica_id, incarnation, self.address, "", "", 1, "1")
 
-    def _listens(self) -> bool:
-        host, _, port = self.address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        """End every process."""
-        for process in self._processes:
-            process.kill()
-            process.wait(SOON_S)
-
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    ports = free_ports(1)
-    host = Host(ports[0], tmp_path / "beacon.log")
+    host = Host(tmp_path)
     yield host
     host.stop()
-    release_ports(ports)
 
 
 @asynccontextmanager

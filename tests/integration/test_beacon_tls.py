@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.embedded.authority import Authority
-from orchestrator.embedded.loopback import free_ports, release_ports
-from orchestrator.embedded.processes import Process, inherited_environment
+from orchestrator.embedded.processes import Process
 from orchestrator.leadership.observer import Observer
 from orchestrator.leadership.peer import ObserverPace, probe
 from orchestrator.leadership.port import Member
@@ -21,8 +19,8 @@ from orchestrator.leadership.pulse import boottime_s
 from orchestrator.leadership.verdict import Probe, Verdict
 from orchestrator.security.dialer import PLAIN, Dialer
 from orchestrator.security.identity import identity_from
+from tests.integration.beacon_host import SOON_S, BeaconHost
 
-SOON_S = 20.0
 # A busy machine takes its time for a handshake; what is decided does not depend on how long.
 PACE = ObserverPace(beat_interval_s=0.05, beat_timeout_s=0.3, connect_timeout_s=2.0, handshake_timeout_s=2.0)
 
@@ -48,28 +46,20 @@ while True:
 """
 
 
-class Host:
+class Host(BeaconHost):
     """An address at which a beacon may serve, as a process of its own."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.address = f"127.0.0.1:{port}"
-        self.port = port
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.authority = Authority(folder / "ca")
         self._access = folder / "access.yaml"
         self._access.write_text("callers: [{name: replicas, certificate: replica, roles: [replica]}]")
-        self._log_path = folder / "beacon.log"
-        self._processes: list[Process] = []
 
     def start(self, incarnation: str = "1", authority: Authority | None = None) -> Process:
         """Start a beacon, with a certificate of the authority."""
         issued = (authority or self.authority).issue("replica", file_name="server")
         files = (self._access, self.authority.ca_file, issued.cert_file, issued.key_file)
-        argv = [sys.executable, "-c", BEACON, self.address, incarnation, *map(str, files)]
-        process = Process("beacon", argv, inherited_environment("BATON"), self._log_path)
-        process.start()
-        self._processes.append(process)
-        process.wait_until(self._listens, "does not listen", SOON_S)
-        return process
+        return self.run(BEACON, incarnation, *map(str, files))
 
     def dialer(self, name: str = "replica", authority: Authority | None = None, server_name: str = "") -> Dialer:
         """How a standby with a certificate for `name` connects, and which name it asks of the leader's."""
@@ -89,27 +79,12 @@ class Host:
             connection.close()
         return met
 
-    def _listens(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def stop(self) -> None:
-        """End every process."""
-        for process in self._processes:
-            process.kill()
-            process.wait(SOON_S)
-
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    ports = free_ports(1)
-    host = Host(tmp_path, ports[0])
+    host = Host(tmp_path)
     yield host
     host.stop()
-    release_ports(ports)
 
 
 async def verdict_after(host: Host, fault: str) -> Verdict:

@@ -2,87 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
 from orchestrator.embedded.loopback import free_ports, release_ports
-from orchestrator.embedded.postgres import Postgres
-from orchestrator.embedded.processes import Process, inherited_environment
-from orchestrator.sagalog.migrate import migrate
-from tests.integration.api_world import INPUT, definition, descriptors
-from tests.integration.flawed_participant import flawed_participant
+from tests.integration.api_world import INPUT
+from tests.integration.cli_world import START, Served, served
 
-START = ("saga", "start", "order", "--input", json.dumps(INPUT))
-
-
-class Served:
-    """A replica's API without a leader, and the command pointed at it."""
-
-    def __init__(self, dsn: str, port: int) -> None:
-        self.dsn = dsn
-        self.endpoint = f"127.0.0.1:{port}"
-
-    def baton(self, *args: str, input_: str | None = None) -> Result:
-        """Run a command."""
-        return CliRunner().invoke(app, [*args, "--endpoint", self.endpoint], input=input_)
-
-    def json(self, *args: str) -> Any:
-        """What a command that succeeds prints with --json."""
-        result = self.baton(*args, "--json")
-        assert result.exit_code == 0, result.output
-        return json.loads(result.stdout)
-
-    def execute(self, statement: str, *parameters: Any) -> None:
-        """Change the log by hand."""
-        with psycopg.connect(self.dsn) as connection:
-            connection.execute(statement.encode(), parameters)
-
-
-@pytest.fixture(scope="module")
-def served(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    dsn = postgres.create_database("test_cli")
-    migrate(dsn)
-    (port,) = ports = free_ports(1)
-    log = tmp_path_factory.mktemp("cli") / "replica.log"
-    argv = [sys.executable, "-m", "tests.integration.api_replica", dsn, str(port)]
-    process = Process("api", argv, inherited_environment("BATON_"), log)
-    process.start()
-    world = Served(dsn, port)
-    # The client asks until the replica answers.
-    assert world.baton("cluster", "status").exit_code == 0, log.read_text()
-    while not world.json("definition", "list"):
-        pass
-    yield world
-    process.stop()
-    release_ports(ports)
-    postgres.drop_database("test_cli")
-
-
-async def test_a_certificate_is_recorded_and_the_newest_is_listed(served: Served) -> None:
-    async with flawed_participant() as (address, _), flawed_participant("no tombstone") as (unsafe, _):
-        for participant in (address, address, unsafe):
-            pair = ("--action", "shop.v1.EchoService/Do", "--compensation", "shop.v1.EchoService/Undo")
-            command = ("certify", participant, *pair, "--request", '{"text": "$ID"}', "--record")
-            result = await asyncio.to_thread(served.baton, *command)
-            assert result.exit_code == (participant == unsafe), result.output
-    listed = await asyncio.to_thread(served.json, "certificates")
-    assert [(each["participant"], each["safe"]) for each in listed] == [(unsafe, False), (address, True)]
-    assert await asyncio.to_thread(served.json, "certificates", "--participant", address) == listed[1:]
-    table = await asyncio.to_thread(served.baton, "certificates")
-    assert "UNSAFE" in table.output
+__all__ = ["served"]
 
 
 def test_a_saga_is_started_read_and_listed(served: Served) -> None:
@@ -258,105 +193,6 @@ def test_a_saga_is_cancelled_with_a_reason(served: Served) -> None:
     saga_id = served.json(*START)["saga_id"]
     assert served.json("saga", "cancel", saga_id, "--reason", "wrong address")["cancel_reason"] == "wrong address"
     assert "wrong address" in served.baton("saga", "get", saga_id).stdout
-
-
-def test_definitions_are_applied_with_their_variables_filled_in(served: Served, tmp_path: Path) -> None:
-    good, described = tmp_path / "good.yaml", tmp_path / "set.bin"
-    good.write_text(definition("cli-order").replace("127.0.0.1:1", "${CLI_TEST_ADDRESS:-127.0.0.1:1}"))
-    described.write_bytes(descriptors())
-    applied = served.baton("definition", "apply", str(good), "--descriptors", str(described))
-    assert applied.exit_code == 0, applied.output
-    assert f"{good} is now cli-order version 1" in applied.stdout
-    again = served.baton("definition", "apply", str(good), "--descriptors", str(described))
-    assert "is there already as cli-order version 1" in again.stdout
-    shown = served.baton("definition", "get", "cli-order").stdout
-    assert "service: 127.0.0.1:1\n" in shown
-    assert "$" not in shown
-
-
-def test_every_file_is_tried_and_each_complaint_names_file_and_field(served: Served, tmp_path: Path) -> None:
-    bad, unset, good = (tmp_path / f"{name}.yaml" for name in ("bad", "unset", "good"))
-    bad.write_text(definition("cli-bad").replace("shop.v1.PaymentService/Charge", "shop.v1.PaymentService/Nothing"))
-    unset.write_text("name: ${CLI_TEST_UNSET_VARIABLE}")
-    good.write_text(definition("cli-good"))
-    described = tmp_path / "set.bin"
-    described.write_bytes(descriptors())
-    result = served.baton("definition", "apply", str(bad), str(unset), str(good), "--descriptors", str(described))
-    assert result.exit_code == 1
-    line = next(n for n, line in enumerate(bad.read_text().split("\n"), start=1) if "PaymentService/Nothing" in line)
-    assert f"{bad}:{line}: step pay: steps[1].action.method: " in result.stderr
-    assert f"{unset}: " in result.stderr
-    assert "CLI_TEST_UNSET_VARIABLE" in result.stderr
-    assert "cli-good version 1" in result.stdout
-
-
-def test_definitions_are_validated_by_their_text_by_descriptors_and_by_a_replica(
-    served: Served, tmp_path: Path
-) -> None:
-    good, typo, risky = (tmp_path / f"{name}.yaml" for name in ("good", "typo", "risky"))
-    good.write_text(definition("cli-valid"))
-    typo.write_text(definition("cli-valid").replace("shop.v1.PaymentService/Charge", "shop.v1.PaymentService/Nothing"))
-    risky.write_text(
-        definition("cli-valid").replace("PaymentService/Charge", "PaymentService/Charge") + "\nwithin: 1m\n"
-    )
-    described = tmp_path / "set.bin"
-    described.write_bytes(descriptors())
-    by_text = CliRunner().invoke(app, ["definition", "validate", str(good), str(typo)])
-    assert (by_text.exit_code, by_text.stderr) == (0, "")
-    by_descriptors = ["definition", "validate", str(good), str(typo), "--descriptors", str(described)]
-    result = CliRunner().invoke(app, by_descriptors)
-    assert result.exit_code == 1
-    assert f"{good} is valid" in result.stdout
-    assert "step pay: steps[1].action.method: shop.v1.PaymentService has no method Nothing" in result.stderr
-    result = served.baton(*by_descriptors, "--online")
-    assert result.exit_code == 1
-    # Nobody listens at the addresses of the definition: a replica cannot ask them.
-    assert served.baton("definition", "validate", str(good), "--online").exit_code != 0
-    result = CliRunner().invoke(app, ["definition", "validate", str(risky)])
-    assert result.exit_code == 0
-    assert "warning: " in result.stderr
-    assert CliRunner().invoke(app, ["definition", "validate", str(risky), "--strict"]).exit_code == 1
-    (found,) = json.loads(CliRunner().invoke(app, ["definition", "validate", str(risky), "--json"]).stdout)["warnings"]
-    assert found["line"] > 0
-    assert "cli-valid" not in served.baton("definition", "list").stdout
-
-
-def test_versions_are_compared_retired_and_reinstated(served: Served, tmp_path: Path) -> None:
-    described = tmp_path / "set.bin"
-    described.write_bytes(descriptors())
-    for number, description in enumerate(("one", "two"), start=1):
-        file = tmp_path / f"v{number}.yaml"
-        file.write_text(definition("cli-versions", description))
-        applied = served.json("definition", "apply", str(file), "--descriptors", str(described))
-        assert applied["version"] == number
-    changed = served.json("definition", "diff", "cli-versions", "1", "2")
-    assert changed["changes"] == [{"kind": "changed", "path": "description", "before": "one", "after": "two"}]
-    assert "~ description: one -> two" in served.baton("definition", "diff", "cli-versions", "1").stdout
-    assert "mean the same" in served.baton("definition", "diff", "cli-versions", "2", "0").stdout
-    unknown = served.baton("definition", "diff", "cli-versions", "1", "9")
-    assert (unknown.exit_code, "there is no version 9" in unknown.stderr) == (1, True)
-
-    start = ("saga", "start", "cli-versions", "--input", json.dumps(INPUT))
-    running = served.json(*start, "--request-id", "cli-versions-1")
-    retire = ("definition", "retire", "cli-versions", "2", "--reason", "it ships to the moon", "--by", "ada")
-    assert served.json(*retire)["existing"] is False
-    assert "was retired before, by ada" in served.baton(*retire).stdout
-    refused = served.baton(*start)
-    assert refused.exit_code == 1
-    assert "version 2 of definition 'cli-versions' was retired by ada: it ships to the moon" in refused.stderr
-    assert served.json(*start, "--version", "1")["version"] == 1
-    retired = {d["version"]: d["retired"] for d in served.json("definition", "list") if d["name"] == "cli-versions"}
-    assert retired == {1: None, 2: "it ships to the moon"}
-    # What has begun goes on, and whoever started it is answered as before.
-    assert served.json(*start, "--request-id", "cli-versions-1")["saga_id"] == running["saga_id"]
-    assert served.json("saga", "get", running["saga_id"])["state"] == "PENDING"
-
-    assert served.baton("definition", "retire", "cli-versions", "--reason", "no more").exit_code == 0
-    assert "definition 'cli-versions' was retired" in served.baton(*start, "--version", "1").stderr
-    for version in ("0", "2"):
-        assert "is reinstated" in served.baton("definition", "reinstate", "cli-versions", version).stdout
-    assert "was not retired" in served.baton("definition", "reinstate", "cli-versions").stdout
-    assert served.json(*start)["version"] == 2
 
 
 def test_the_cluster_is_shown(served: Served) -> None:

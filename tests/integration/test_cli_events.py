@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.integration.test_cli import Served, served
+from tests.integration.cli_world import Served, served
 
 __all__ = ["served"]
 

@@ -19,7 +19,8 @@ from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pauses import PostgresPauses
 from orchestrator.sagalog.pool import Pool
 from orchestrator.telemetry import Metrics
-from tests.integration.api_world import INPUT, ApiWorld, api_world, definition, descriptors, refusal, serving
+from tests.integration.api_serving import serving
+from tests.integration.api_world import INPUT, ApiWorld, api_world, definition, descriptors, refusal
 
 PARTICIPANT = "127.0.0.1:1"
 

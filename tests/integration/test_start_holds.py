@@ -24,7 +24,8 @@ from orchestrator.sagalog.migrate import migrate
 from orchestrator.sagalog.pool import Pool
 from orchestrator.sagalog.upkeep import PostgresUpkeepLog, UpkeepLogSettings
 from orchestrator.telemetry import Metrics
-from tests.integration.api_world import INPUT, ApiWorld, api_world, definition, descriptors, refusal, serving
+from tests.integration.api_serving import serving
+from tests.integration.api_world import INPUT, ApiWorld, api_world, definition, descriptors, refusal
 
 _POLICY = "hold_starts: {share: 0.5, of_last: 2, for: 1h}\nsteps:"
 

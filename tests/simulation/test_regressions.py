@@ -28,8 +28,8 @@ from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import Claim, NewChild
 from orchestrator.simulation.clock import now_s, virtually
 from orchestrator.telemetry import Metrics
+from tests.unit.leader_world import Participants, leader, leading, saga_id, stored, succeed, until
 from tests.unit.sagas import EPOCH, NOW, Says, Walk, definition, graph, graph_definition, new_saga
-from tests.unit.test_leader import Participants, leader, leading, saga_id, stored, succeed, until
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OURS = SagaId(UUID(int=1))

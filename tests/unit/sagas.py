@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -64,6 +65,11 @@ def graph_definition(*steps: Says, **top: object) -> Definition:
                 del entry["compensation"]
         entries.append(entry)
     return parse(yaml.safe_dump({"name": "test", **top, "steps": entries}), 1)
+
+
+def version(number: int, *steps: Says, **top: object) -> Definition:
+    """Another version of the definition of `graph`."""
+    return replace(graph_definition(*steps, **top), version=number)
 
 
 class Walk:

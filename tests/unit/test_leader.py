@@ -4,125 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from uuid import UUID
 
 import pytest
 
 from orchestrator.driving.driver import Driven, Driver, Surroundings
-from orchestrator.driving.leader import Leader
 from orchestrator.driving.port import Invocation
-from orchestrator.driving.registry import Compiled, Registry
-from orchestrator.driving.term import Clocks, LeaderSettings, Means
-from orchestrator.errors import Fenced, NotFound, Resign
+from orchestrator.errors import Fenced, Resign
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.saga.events import Event, Status
-from orchestrator.saga.model import Epoch, Kind, Saga, SagaId, SagaState
+from orchestrator.saga.model import Epoch, Kind, Saga, SagaState
 from orchestrator.sagalog.memory import MemorySagaLog
-from orchestrator.sagalog.memory_rows import Row
-from orchestrator.sagalog.port import Claim
 from orchestrator.telemetry import Metrics
 
+from .leader_world import Outcome, Participants, leader, leading, mandate, saga_id, states, stored, succeed, until
 from .sagas import definition
-
-Outcome = Succeeded | Refused | Unknown
-
-
-class Definitions(Registry):
-    """Knows version 1 of one definition of three steps."""
-
-    def __init__(self) -> None:
-        self._definition = definition(True, True, True)
-
-    async def get(self, name: str, version: int) -> Compiled:
-        if (name, version) != ("test", 1):
-            raise NotFound(f"there is no version {version} of definition {name!r}")
-        return Compiled(self._definition, {})
-
-    def services(self) -> set[str]:
-        return {"h:1"}
-
-
-@dataclass
-class Participants:
-    """Answers by `answer`; remembers every call."""
-
-    answer: Callable[[Invocation], Awaitable[Outcome]]
-    calls: list[Invocation] = field(default_factory=list)
-
-    def warm(self, services: Iterable[str]) -> None:
-        assert set(services) == {"h:1"}
-
-    async def call(self, invocation: Invocation) -> Outcome:
-        self.calls.append(invocation)
-        return await self.answer(invocation)
-
-
-@dataclass
-class Mandate:
-    claim: Claim
-    held: bool = True
-    confirmed: bool = True
-    leader_lost_at_s: float | None = None
-
-    def vouched(self) -> bool:
-        return self.held
-
-    async def confirm(self) -> bool:
-        return self.confirmed
-
-
-async def succeed(_: Invocation) -> Outcome:
-    await asyncio.sleep(0)
-    return Succeeded({"ok": True})
-
-
-def mandate(revision: int = 1) -> Mandate:
-    return Mandate(Claim(0, "r1", "c1", revision, "vacant"))
-
-
-def saga_id(number: int) -> SagaId:
-    return SagaId(UUID(int=number))
-
-
-def stored(number: int, version: int = 1) -> Row:
-    return Row(saga_id(number), "test", version, {}, {}, datetime.now(UTC))
 
 
 @pytest.fixture
 def store() -> MemorySagaLog:
     return MemorySagaLog(time.monotonic)
-
-
-def leader(
-    store: MemorySagaLog, participants: Participants, sagas_max: int = 100, metrics: Metrics | None = None
-) -> Leader:
-    settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=10, poll_interval_s=0.05)
-    clocks = Clocks(time.monotonic, lambda: 0.5)
-    return Leader(store, Means(Definitions(), participants, settings, clocks, metrics or Metrics("test", "r1")))
-
-
-@asynccontextmanager
-async def leading(leader: Leader, revision: int = 1) -> AsyncIterator[asyncio.Task[None]]:
-    term = asyncio.create_task(leader.lead(mandate(revision)))
-    try:
-        yield term
-    finally:
-        term.cancel()
-        await asyncio.gather(term, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def states(store: MemorySagaLog) -> list[SagaState]:
-    return [row.state for row in store.rows.values()]
 
 
 async def test_the_oldest_intent_is_shown_while_its_call_hangs_and_by_the_leader_alone(store: MemorySagaLog) -> None:

@@ -8,7 +8,7 @@ from orchestrator.saga.model import SagaState
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import stored_row
 
-from .test_leader import Participants, leader, leading, saga_id, states, stored, succeed, until
+from .leader_world import Participants, leader, leading, saga_id, states, stored, succeed, until
 
 
 async def test_a_stale_look_does_not_drive_a_saga_again() -> None:

@@ -28,8 +28,8 @@ from orchestrator.sagalog.memory_term import MemoryTermLog
 from orchestrator.sagalog.port import Claim, StoredPause
 from orchestrator.telemetry import Metrics
 
+from .leader_world import Participants, leading, saga_id, succeed, until
 from .sagas import NOW, Walk, graph, graph_definition
-from .test_leader import Participants, leading, saga_id, succeed, until
 
 OK = Succeeded({})
 

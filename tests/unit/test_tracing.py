@@ -27,7 +27,7 @@ from orchestrator.tracing.calls import TracedParticipants
 from orchestrator.tracing.sagas import SagaSpans
 from orchestrator.tracing.span import Span
 
-from .test_leader import Outcome, Participants, leading, saga_id, stored, succeed, until
+from .leader_world import Outcome, Participants, leading, saga_id, stored, succeed, until
 
 SAGAS = st.uuids(allow_nil=False).map(SagaId)
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,20}", fullmatch=True)
