@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from orchestrator.embedded.loopback import free_ports, http_get, release_ports, reserve_ports
 from orchestrator.embedded.processes import Process, ProcessFailed, inherited_environment
+from orchestrator.embedded.within import Within
 
 _READY_TIMEOUT_S = 30.0
 _COMMAND_TIMEOUT_S = 15.0
@@ -60,7 +59,7 @@ class EtcdMember(Process):
         self.wait_until(self.healthy, "is not healthy", timeout_s)
 
 
-class EtcdCluster:
+class EtcdCluster(Within):
     """A cluster of etcd members whose data is below `data_dir`; a context manager that starts and stops it.
 
     `heartbeat_ms` and `election_ms` are etcd's own settings (a lease lasts at least 1.5 elections). `unsafe_no_fsync`
@@ -252,17 +251,6 @@ class EtcdCluster:
         if done.returncode != 0:
             raise ProcessFailed(f"etcdctl {' '.join(arguments[:2])} failed: {done.stderr.strip()[-1000:]}")
         return done.stdout
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
 
 
 @cache

@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 from urllib.parse import quote
 
 import psycopg
@@ -22,6 +21,7 @@ from psycopg import sql
 
 from orchestrator.embedded.loopback import free_ports, release_ports
 from orchestrator.embedded.processes import Process, ProcessFailed, descendants, inherited_environment, run_token
+from orchestrator.embedded.within import Within
 
 _READY_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 2
@@ -42,7 +42,7 @@ _SETTINGS = {
 }
 
 
-class Postgres(Process):
+class Postgres(Process, Within):
     """A server whose data is below `data_dir`; a context manager that makes, starts and stops it.
 
     It listens on 127.0.0.1:`port` (default: a free one) and, where the path is short enough, on a Unix socket in
@@ -212,17 +212,6 @@ class Postgres(Process):
             os.chown(self.data_dir, _NOBODY, _NOBODY)
             os.chown(password_file, _NOBODY, _NOBODY)
         return password_file
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
 
 
 def program(name: str) -> Sequence[str]:

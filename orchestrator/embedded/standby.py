@@ -12,13 +12,13 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString
 
 import psycopg
 
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import ProcessFailed, descendants
+from orchestrator.embedded.within import Within
 
 _READY_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 2
@@ -31,7 +31,7 @@ _FOLLOWED: LiteralString = "SELECT count(*) FROM pg_stat_replication WHERE state
 _FOLLOWED_IN_SYNC: LiteralString = f"{_FOLLOWED} AND sync_state IN ('sync', 'quorum')"
 
 
-class PostgresPair:
+class PostgresPair(Within):
     """A primary and its streaming standby below `data_dir`; a context manager that makes, starts and stops both.
 
     With `synchronous` a commit is acknowledged when the standby has it on disk as well; without, the standby may lag.
@@ -159,17 +159,6 @@ class PostgresPair:
             if time.monotonic() > give_up_at_s:
                 raise self.primary.failed(f"{complaint} after {_READY_TIMEOUT_S:g} s")
             time.sleep(_ASK_INTERVAL_S)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
 
 
 def _first(connection: psycopg.Connection, query: LiteralString, *parameters: object) -> Any:

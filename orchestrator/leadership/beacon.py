@@ -14,7 +14,6 @@ import contextlib
 import selectors
 import socket
 import ssl
-import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ import structlog
 
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike_in_thread
+from orchestrator.leadership.closable import ClosableThread
 from orchestrator.leadership.pulse import Pulse
 from orchestrator.security.assemble import Doors, open_doors
 from orchestrator.security.caller import certificate_names
@@ -81,12 +81,13 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-class Beacon:
+class Beacon(ClosableThread):
     """Serves beats on one address until closed. Raises OSError when the address cannot be listened on."""
 
     def __init__(
         self, listen: str, hello: Hello, pulse: Pulse, *, interval_s: float, doors: Doors | None = None
     ) -> None:
+        super().__init__("beacon")
         self._doors = doors or open_doors()
         self._hello_line = hello_line(hello)
         self._pulse = pulse
@@ -101,28 +102,15 @@ class Beacon:
         self._clients: dict[socket.socket, int] = {}
         # Those whose handshake is not done, and when their time is over.
         self._strangers: dict[ssl.SSLSocket, float] = {}
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="beacon", daemon=True)
 
     @property
     def port(self) -> int:
         """The port that is listened on."""
         return int(self._listener.getsockname()[1])
 
-    def start(self) -> None:
-        """Begin; `close` ends it."""
-        self._thread.start()
-
-    @property
-    def broken(self) -> bool:
-        """Whether the thread was started and has ended, though nobody closed it: a defect that only a restart mends."""
-        return self._thread.ident is not None and not self._thread.is_alive() and not self._closing.is_set()
-
     def close(self) -> None:
         """End the thread, within one beat, and cut every standby off."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        super().close()
         for client in (*self._clients, *self._strangers):
             self._drop(client)
         self._selector.close()

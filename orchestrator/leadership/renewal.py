@@ -20,6 +20,7 @@ import structlog
 
 from orchestrator.failpoints import effects
 from orchestrator.failpoints.armed import ARMED, strike_in_thread
+from orchestrator.leadership.closable import ClosableThread
 from orchestrator.leadership.etcd_transport import (
     AUTHENTICATE,
     CHANNEL_OPTIONS,
@@ -53,10 +54,11 @@ class RenewalPace:
     timeout_s: float = 0.8
 
 
-class RenewalThread:
+class RenewalThread(ClosableThread):
     """Renews one lease at a time. Its methods may be called from any thread."""
 
     def __init__(self, access: EtcdAccess, pulse: Pulse, pace: RenewalPace, clock: Clock = boottime_s) -> None:
+        super().__init__("lease-renewal")
         self._pulse = pulse
         self._pace = pace
         self._clock = clock
@@ -68,23 +70,10 @@ class RenewalThread:
         self._lateness_s = 0.0
         self._metadata: Metadata = REQUIRES_LEADER
         self._token_refused = bool(access.user)
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease-renewal", daemon=True)
-
-    def start(self) -> None:
-        """Begin; `close` ends it."""
-        self._thread.start()
-
-    @property
-    def broken(self) -> bool:
-        """Whether the thread was started and has ended, though nobody closed it: a defect that only a restart mends."""
-        return self._thread.ident is not None and not self._thread.is_alive() and not self._closing.is_set()
 
     def close(self) -> None:
         """End the thread, within one round of keep-alives, and its connections."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        super().close()
         for line in self._lines:
             line.close()
 
