@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Protocol
 
 from orchestrator.api import checks
@@ -12,13 +13,17 @@ from orchestrator.api.port import Registry, SagaReader
 from orchestrator.driving.registry import Compiled
 from orchestrator.errors import CorruptLog, NotFound, WrongState
 from orchestrator.saga.events import Order
-from orchestrator.saga.model import Json, Saga, SagaId, SagaState
-from orchestrator.saga.signals import HEARD_PARKED, NEEDS_EVIDENCE, Signal, Verb
+from orchestrator.saga.model import NO_EPOCH, Epoch, Json, Saga, SagaId, SagaState
+from orchestrator.saga.script import Moment
+from orchestrator.saga.signals import HEARD_PARKED, NEEDS_EVIDENCE, Signal, Verb, heed
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
 from orchestrator.sagalog.restoring import restored, versions
 from orchestrator.sagalog.signal_box import Fate, WaitingStep
 from orchestrator.security.caller import current
+
+# When a signal is only tried on a saga: whether it is wanted is a question of neither the time nor the leader.
+_UNASKED = Moment(Epoch(NO_EPOCH + 1), datetime.fromtimestamp(0, UTC), 0.5)
 
 _WORDS_MAX = 1000
 _RESULT_BYTES_MAX = 1_000_000
@@ -56,10 +61,7 @@ class Signalling:
 
         Raises WrongState with the reason when it cannot be heeded, AlreadyTold, and NotFound when there is no saga.
         """
-        record = await self.existing(saga_id)
-        heard = record.state == SagaState.FAILED and signal.verb in HEARD_PARKED
-        if record.terminal and not heard:
-            raise WrongState(f"saga {saga_id} is {record.state}")
+        await self._hearing(saga_id, signal.verb)
         number = await self._box.post(saga_id, signal)
         async for _ in looks(left_s):
             fate = await self._box.fate(number)
@@ -68,6 +70,20 @@ class Signalling:
             if fate.heard:
                 return True
         return False
+
+    async def refuse_unwanted(self, saga_id: SagaId, verb: Verb, step: str) -> None:
+        """Raises WrongState, as the leader would, when nobody waits for such an answer any longer, whatever it says."""
+        await self._hearing(saga_id, verb)
+        heeded = heed(await self.folded(saga_id), Signal(0, verb, step), _UNASKED)
+        if heeded is not None and heeded.refusal:
+            raise WrongState(f"saga {saga_id}: {heeded.refusal}")
+
+    async def _hearing(self, saga_id: SagaId, verb: Verb) -> None:
+        """Raises WrongState when the saga has ended and hears nothing of the kind, UnknownName when there is none."""
+        record = await self.existing(saga_id)
+        heard = record.state == SagaState.FAILED and verb in HEARD_PARKED
+        if record.terminal and not heard:
+            raise WrongState(f"saga {saga_id} is {record.state}")
 
     async def existing(self, saga_id: SagaId) -> SagaRecord:
         """The saga's row. Raises UnknownName."""

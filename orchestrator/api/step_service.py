@@ -7,6 +7,7 @@ from orchestrator.api.errors import Context, answered
 from orchestrator.api.port import Definitions, Registry
 from orchestrator.api.signalling import SignalBox, Signalling, json_object, order
 from orchestrator.driving.registry import Compiled
+from orchestrator.driving.scalars import WrongType
 from orchestrator.errors import NotFound, Rejected
 from orchestrator.pb.baton.v1 import steps_pb2, steps_pb2_grpc
 from orchestrator.saga.definition import Step, Work
@@ -52,7 +53,12 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         """The participant has done what it accepted."""
         saga_id, name = _token(request.token)
         compiled = await self._signalling.compiled(saga_id)
-        result = _result(compiled, _step(compiled, name), request)
+        try:
+            result = _result(compiled, _step(compiled, name), request)
+        except Rejected:
+            # That nobody waits for the answer says more than what is wrong with it.
+            await self._signalling.refuse_unwanted(saga_id, Verb.COMPLETE, name)
+            raise
         return await self._tell(saga_id, Signal(0, Verb.COMPLETE, name, result), context)
 
     @answered
@@ -159,12 +165,18 @@ def _step(compiled: Compiled, name: str) -> Step:
 
 
 def _result(compiled: Compiled, step: Step, request: steps_pb2.CompleteStepRequest) -> Json:
-    """The step's result: the response as the action's own method would have given it."""
-    if request.response_json:
-        return json_object("response_json", request.response_json) or {}
+    """The step's result: the response as the action's own method would have given it. Raises Rejected."""
+    told = json_object("response_json", request.response_json)
     if step.action is None:
-        raise checks.rejected("token", f"step {step.name} calls nobody")
+        if told is None:
+            raise checks.rejected("token", f"step {step.name} calls nobody")
+        return told  # The leader says what the step waits for.
+    codec = compiled.codecs[step.action.path]
     try:
-        return compiled.codecs[step.action.path].decode(request.response)
+        return codec.decode(request.response) if told is None else codec.normal_reply(told)
+    except WrongType as error:
+        field = f"response_json.{error.field}" if error.field else "response_json"
+        raise checks.rejected(field, f"{error.description} (in the answer of {step.action.path})") from None
     except ValueError as error:
-        raise checks.rejected("response", f"is no {step.action.path} response: {error}") from None
+        field = "response" if told is None else "response_json"
+        raise checks.rejected(field, f"is no {step.action.path} response: {error}") from None

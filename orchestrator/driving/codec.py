@@ -48,6 +48,13 @@ class MethodCodec:
         except (DecodeError, RecursionError) as error:
             raise ValueError(f"the reply is no {self.reply.descriptor.full_name}: {error}") from None
 
+    def normal_reply(self, value: Json) -> Json:
+        """A reply that came as JSON, as it would be had it come as a message. Raises WrongType and ValueError."""
+        message = self.reply.encode(value, "")
+        if missing := message.FindInitializationErrors():
+            raise WrongType(missing[0], f"is missing, and {self.reply.descriptor.full_name} requires it")
+        return self.decode(message.SerializeToString())
+
 
 class Descriptors:
     """A set of descriptors in a pool of its own, so that no two definitions can ever collide."""

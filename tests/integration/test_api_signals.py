@@ -87,8 +87,10 @@ class World:
                 await asyncio.sleep(0.02)
             return saga
 
-    async def complete(self, saga_id: str, step: str = "reserve") -> steps.StepAnswer:
-        request = steps.CompleteStepRequest(token=f"{saga_id}/{step}", response_json='{"reservation": "r1"}')
+    async def complete(
+        self, saga_id: str, step: str = "reserve", text: str = '{"reservation_id": 7}'
+    ) -> steps.StepAnswer:
+        request = steps.CompleteStepRequest(token=f"{saga_id}/{step}", response_json=text)
         answer: steps.StepAnswer = await self.steps.CompleteStep(request, timeout=10)
         return answer
 

@@ -146,6 +146,16 @@ def test_what_does_not_fit_is_named_by_its_path(request_: dict[str, Any], where:
     assert error.value.field == where
 
 
+@pytest.mark.parametrize("reply", [{}, {"line": None}, {"number": 2, "colour": 1, "at": "2026-01-02T04:04:05+01:00"}, FULL])
+def test_a_reply_as_json_is_what_the_message_of_it_is(reply: dict[str, Any]) -> None:
+    assert CODEC.normal_reply(reply) == CODEC.decode(CODEC.encode(reply))
+
+
+def test_a_reply_as_json_has_names_for_numbers_of_enums_and_its_times_in_utc() -> None:
+    reply = CODEC.normal_reply({"colour": 1, "number": 2, "at": "2026-01-02T04:04:05+01:00"})
+    assert (reply["colour"], reply["number"], reply["at"]) == ("RED", 2.0, "2026-01-02T03:04:05Z")
+
+
 @given(st.integers(-(2**63), 2**63 - 1), st.text(st.characters(exclude_categories=["Cs"])))
 def test_integers_and_texts_are_exact(number: int, text: str) -> None:
     decoded = CODEC.decode(CODEC.encode({"i64": number, "text": text}))
