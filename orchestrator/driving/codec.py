@@ -50,7 +50,7 @@ class MethodCodec:
 
     def normal_reply(self, value: Json) -> Json:
         """A reply that came as JSON, as it would be had it come as a message. Raises WrongType and ValueError."""
-        message = self.reply.encode(value, "")
+        message: Any = self.reply.encode(value, "")
         if missing := message.FindInitializationErrors():
             raise WrongType(missing[0], f"is missing, and {self.reply.descriptor.full_name} requires it")
         return self.decode(message.SerializeToString())

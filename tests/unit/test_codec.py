@@ -146,7 +146,9 @@ def test_what_does_not_fit_is_named_by_its_path(request_: dict[str, Any], where:
     assert error.value.field == where
 
 
-@pytest.mark.parametrize("reply", [{}, {"line": None}, {"number": 2, "colour": 1, "at": "2026-01-02T04:04:05+01:00"}, FULL])
+@pytest.mark.parametrize(
+    "reply", [{}, {"line": None}, {"number": 2, "colour": 1, "at": "2026-01-02T04:04:05+01:00"}, FULL]
+)
 def test_a_reply_as_json_is_what_the_message_of_it_is(reply: dict[str, Any]) -> None:
     assert CODEC.normal_reply(reply) == CODEC.decode(CODEC.encode(reply))
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2 as d
 
+from orchestrator.driving.codec import Descriptors
 from orchestrator.driving.folder import apply_folder
 from orchestrator.driving.registry import Compiled, Registry, fitting_codecs
+from orchestrator.driving.scalars import WrongType
 from orchestrator.errors import Rejected
 from orchestrator.saga.lint import lint
 from orchestrator.saga.parse import parse
@@ -143,6 +145,13 @@ async def test_what_does_not_fit_is_refused_with_its_place(request_: str, field_
     (problem,) = await found(request_)
     assert problem.startswith(f"line 14, step second, steps[2].action.request.{field_}: ")
     assert part in problem
+
+
+def test_an_answer_as_json_without_a_field_that_its_message_requires_is_refused() -> None:
+    codec = Descriptors(described().SerializeToString()).method("o.S", "Undo")
+    assert codec.normal_reply({"key": "k"}) == {"key": "k"}
+    with pytest.raises(WrongType, match=r"key: is missing, and o\.Need requires it"):
+        codec.normal_reply({"note": "n"})
 
 
 async def test_a_required_field_is_not_taken_from_a_result_that_may_be_missing() -> None:
