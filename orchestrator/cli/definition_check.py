@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -14,7 +16,8 @@ from orchestrator.cli import output
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, REFUSED, AsJson, Endpoints, call
 from orchestrator.cli.errors import CallRefused
-from orchestrator.driving.registry import fitting_codecs
+from orchestrator.driving.family import Family, Member
+from orchestrator.driving.registry import check_offline, member
 from orchestrator.errors import FieldViolation, Rejected
 from orchestrator.saga.lint import lint
 from orchestrator.saga.parse import locate, parse
@@ -45,10 +48,13 @@ def validate(
 ) -> None:
     """Check definitions and store nothing; without --descriptors or --online, by their text alone.
 
-    Every file is checked; the exit status is 1 if anything is wrong in one of them.
+    Every file is checked, also against those that it runs as children; the exit status is 1 if anything is wrong in one
+    of them.
     """
     descriptor_set = b"" if descriptors is None else _read(descriptors, "--descriptors")
-    verdicts = [_judged(file, _read(file, "FILE"), descriptor_set) for file in files]
+    texts = [(file, _read(file, "FILE")) for file in files]
+    family = _family([data for _, data in texts], descriptor_set)
+    verdicts = [_judged(file, data, descriptor_set, family) for file, data in texts]
     if online:
         verdicts = call(endpoint, _TIMEOUT_S, lambda client: _online(client, verdicts, descriptor_set))
     for verdict in verdicts:
@@ -75,17 +81,26 @@ def complaints(file: Path, error: Rejected) -> list[str]:
     return [said(file, violation) for violation in error.violations] or [f"{file}: {error}"]
 
 
-def _judged(file: Path, data: bytes, descriptor_set: bytes) -> _Verdict:
+def _family(texts: Sequence[bytes], descriptor_set: bytes) -> Family:
+    """The definitions of all files, as the newest of their names; not those that two files define."""
+    found: dict[str, list[Member]] = {}
+    for data in texts:
+        with suppress(Rejected, UnicodeDecodeError):
+            definition = parse(expand(data.decode("utf-8"), os.environ))
+            found.setdefault(definition.name, []).append(member(definition, descriptor_set))
+    return {(name, 0): members[0] for name, members in found.items() if len(members) == 1}
+
+
+def _judged(file: Path, data: bytes, descriptor_set: bytes, family: Family) -> _Verdict:
     try:
         text = expand(data.decode("utf-8"), os.environ)
         definition = parse(text)
         found = lint(definition)
         errors, warnings = locate(text, found.errors), locate(text, found.warnings)
-        if descriptor_set:
-            try:
-                fitting_codecs(definition, descriptor_set)
-            except Rejected as error:
-                errors += locate(text, error.violations)
+        try:
+            check_offline(definition, descriptor_set, family)
+        except Rejected as error:
+            errors += locate(text, error.violations)
         return _Verdict(file, errors, warnings)
     except UnicodeDecodeError as error:
         return _Verdict(file, (FieldViolation("", f"is not UTF-8 text: {error}"),))

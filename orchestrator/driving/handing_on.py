@@ -40,14 +40,14 @@ def missing_input(step: Step, child: Definition, field: str) -> Iterator[FieldVi
     told = set()
     for reader in child.steps if step.child is not None else ():
         for leaf in leaves(reader) if reader.when is None else ():
-            missing = _missing(step.child.input.tree if step.child else {}, leaf.path or ())
-            if missing and missing not in told:
-                told.add(missing)
-                problem = f"does not give {missing}, which step {reader.name!r} of {child.name!r} reads"
+            name = missing(step.child.input.tree if step.child else {}, leaf.path or ())
+            if name and name not in told:
+                told.add(name)
+                problem = f"does not give {name}, which step {reader.name!r} of {child.name!r} reads"
                 yield FieldViolation(f"{field}.saga.input", problem)
 
 
-def _missing(given: Tree, path: _Path) -> str:
+def missing(given: Tree, path: _Path) -> str:
     """The field of the input on the way of a path that is not there; empty when all is, or nobody knows."""
     if path[:1] != ("input",):
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
@@ -12,8 +13,9 @@ from orchestrator.certify.certificate import Certificate
 from orchestrator.certify.demand import uncertified
 from orchestrator.driving import trial
 from orchestrator.driving.codec import Descriptors, MethodCodec
+from orchestrator.driving.family import Family, Member, replies, unlike_children
 from orchestrator.driving.fitting import unfit, unfit_status, unknown_results
-from orchestrator.driving.handing_on import missing_input, shown_secrets
+from orchestrator.driving.giving import unfit_children
 from orchestrator.driving.trial import methods
 from orchestrator.errors import FieldViolation, NotFound, Rejected
 from orchestrator.saga.definition import Definition
@@ -101,10 +103,11 @@ class Registry:
         try:
             if errors := lint(definition).errors:
                 raise Rejected("the definition is not valid", errors)
-            await self._check_children(definition)
+            family = await self._family(definition)
+            await self._check_children(definition, family)
             if not descriptor_set:
                 descriptor_set = await self._ask_participants(definition)
-            fitting_codecs(definition, descriptor_set)
+            fitting_codecs(definition, descriptor_set, family)
             await self._check_certificates(definition, descriptor_set)
         except Rejected as error:
             raise Rejected("the definition is not valid", locate(yaml, error.violations)) from None
@@ -117,21 +120,32 @@ class Registry:
         if violations := uncertified(definition, descriptor_set, await self._certificates()):
             raise Rejected("the definition is not valid", tuple(violations))
 
-    async def _check_children(self, definition: Definition) -> None:
-        """Raises Rejected when a definition that is run as a child is unknown, or would run this one again."""
+    async def _family(self, definition: Definition) -> Family:
+        """The definitions that it runs, and that those run, as they are stored."""
+        found: dict[tuple[str, int], Member] = {}
+        pending = [definition]
+        while pending:
+            for step in pending.pop().steps:
+                key = (step.child.definition, step.child.version) if step.child is not None else None
+                if key is None or key in found or len(found) >= CHILDREN_MAX:
+                    continue
+                if (stored := await self._store.get_definition(*key)) is not None:
+                    found[key] = member(parse(stored.yaml, stored.version), stored.descriptor_set)
+                    pending.append(found[key].definition)
+        return found
+
+    async def _check_children(self, definition: Definition, family: Family) -> None:
+        """Raises Rejected when a definition that is run as a child is unknown, or would run this one again.
+
+        And when it reads what this one does not give, or one of the two would show a secret of the other.
+        """
         violations = []
         for index, step in enumerate(definition.steps):
             if step.child is not None:
-                where = f"steps[{index}].saga"
                 way = await self._way_back(definition.name, step.child.definition, step.child.version)
-                if isinstance(way, str):
-                    violations.append(FieldViolation(f"{where}.definition", way))
-                elif (
-                    stored := await self._store.get_definition(step.child.definition, step.child.version)
-                ) is not None:
-                    child = parse(stored.yaml)
-                    violations.extend(missing_input(step, child, f"steps[{index}]"))
-                    violations.extend(shown_secrets(definition, step, child, f"steps[{index}]"))
+                if way is not None:
+                    violations.append(FieldViolation(f"steps[{index}].saga.definition", way))
+        violations.extend(unlike_children(definition, family))
         if violations:
             raise Rejected("the definition is not valid", tuple(violations))
 
@@ -188,14 +202,40 @@ class Registry:
         return compiled
 
 
-def fitting_codecs(definition: Definition, descriptor_set: bytes) -> dict[str, MethodCodec]:
-    """The codecs of all methods. Raises Rejected when one does not exist, or when a request does not fit it."""
+def check_offline(definition: Definition, descriptor_set: bytes, family: Family) -> None:
+    """Check a definition as `Registry.check` does, as far as descriptors and family are known. Raises Rejected."""
+    violations = tuple(unlike_children(definition, family))
+    if descriptor_set:
+        try:
+            fitting_codecs(definition, descriptor_set, family)
+        except Rejected as error:
+            violations += error.violations
+    else:
+        violations += tuple(unfit_children(Member(definition, {}), family))
+    if violations:
+        raise Rejected("the definition is not valid", violations)
+
+
+def member(definition: Definition, descriptor_set: bytes) -> Member:
+    """A definition as one of a family, with the codecs of those methods that the descriptors have."""
+    try:
+        return Member(definition, _codecs(definition, descriptor_set)[0])
+    except Rejected:
+        return Member(definition, {})
+
+
+def fitting_codecs(
+    definition: Definition, descriptor_set: bytes, family: Family = MappingProxyType({})
+) -> dict[str, MethodCodec]:
+    """The codecs of all methods.
+
+    Raises Rejected when one does not exist, or when a request does not fit it, or what is given to a child of `family`.
+    """
     codecs, violations = _codecs(definition, descriptor_set)
-    actions = [(step.name, step.action.path) for step in definition.steps if step.action is not None]
-    replies = {name: codecs[path] for name, path in actions if path in codecs}
+    of_steps = replies(Member(definition, codecs), family)
     for field, _, method in methods(definition):
         if method.path in codecs:
-            violations.extend(unfit(method, field, codecs[method.path], replies))
+            violations.extend(unfit(method, field, codecs[method.path], of_steps))
     for index, step in enumerate(definition.steps):
         if (
             step.action is not None
@@ -203,10 +243,11 @@ def fitting_codecs(definition: Definition, descriptor_set: bytes) -> dict[str, M
             and {step.action.path, step.status.path} <= codecs.keys()
         ):
             violations.extend(
-                unfit_status(f"steps[{index}].status.method", codecs[step.status.path], replies[step.name])
+                unfit_status(f"steps[{index}].status.method", codecs[step.status.path], of_steps[step.name])
             )
         for leaf in (*leaves(step), *((step.when,) if step.when is not None else ())):
-            violations.extend(unknown_results(leaf, replies))
+            violations.extend(unknown_results(leaf, of_steps))
+    violations.extend(unfit_children(Member(definition, codecs), family))
     if violations:
         raise Rejected("the definition is not valid", tuple(violations))
     return codecs

@@ -77,6 +77,31 @@ def test_definitions_are_validated_by_their_text_by_descriptors_and_by_a_replica
     assert "cli-valid" not in served.baton("definition", "list").stdout
 
 
+def test_what_a_parent_gives_its_child_is_checked_alike_by_the_files_and_by_a_replica(
+    served: Served, tmp_path: Path
+) -> None:
+    described, child, parent = tmp_path / "set.bin", tmp_path / "inner.yaml", tmp_path / "outer.yaml"
+    described.write_bytes(descriptors())
+    child.write_text(definition("cli-inner"))
+    given = "{order_id: input.order_id, lines: input.lines, amount: '`12`'}"
+    parent.write_text(
+        f"name: cli-outer\nsteps:\n  - name: run\n    saga:\n      definition: cli-inner\n      input: {given}\n"
+    )
+    with_descriptors = ["--descriptors", str(described)]
+    offline = CliRunner().invoke(app, ["definition", "validate", str(parent), str(child), *with_descriptors])
+    assert served.baton("definition", "apply", str(child), *with_descriptors).exit_code == 0
+    applied = served.baton("definition", "apply", str(parent), *with_descriptors)
+    online = served.baton("definition", "validate", str(parent), "--online", *with_descriptors)
+    assert (offline.exit_code, applied.exit_code, online.exit_code) == (1, 1, 1)
+    assert offline.stderr == applied.stderr == online.stderr
+    assert f"{parent}:6: step run: steps[0].saga.input.amount: '`12`' does not fit what 'cli-inner'" in offline.stderr
+    assert "must be text, not a number" in offline.stderr
+    parent.write_text(parent.read_text().replace("'`12`'", "input.amount"))
+    assert served.baton("definition", "apply", str(parent), *with_descriptors).exit_code == 0
+    alone = CliRunner().invoke(app, ["definition", "validate", str(parent), *with_descriptors])
+    assert (alone.exit_code, alone.stderr) == (0, "")
+
+
 def test_versions_are_compared_retired_and_reinstated(served: Served, tmp_path: Path) -> None:
     described = tmp_path / "set.bin"
     described.write_bytes(descriptors())
