@@ -38,6 +38,28 @@ def test_the_guide_shows_every_field() -> None:
 
 
 def test_the_whole_example_fits_the_sample_shop(tmp_path: Path) -> None:
+    (tmp_path / "order-in-full.yaml").write_text(BLOCKS[0])
+    command = ["definition", "validate", str(tmp_path / "order-in-full.yaml"), "--strict"]
+    result = CliRunner().invoke(app, [*command, "--descriptors", str(_descriptors(tmp_path))])
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{tmp_path}/order-in-full.yaml is valid\n", "")
+
+
+def test_a_parent_that_gives_its_child_what_does_not_fit_is_refused_as_the_guide_says(tmp_path: Path) -> None:
+    (parcel,) = [block for block in BLOCKS if block.startswith("name: parcel-by-count")]
+    files = [tmp_path / "order-in-full.yaml", tmp_path / "parcel-by-count.yaml"]
+    for file, text in zip(files, (BLOCKS[0], parcel), strict=True):
+        file.write_text(text)
+    command = ["definition", "validate", "--descriptors", str(_descriptors(tmp_path)), *map(str, files)]
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, result.stdout) == (1, f"{files[0]} is valid\n")
+    first, second = (line.removeprefix("error: ") for line in result.stderr.replace(f"{tmp_path}/", "").splitlines())
+    guide = " ".join((DOCS / "definitions.md").read_text().split())
+    assert first in guide
+    assert "step 'charge_payment'" in second
+
+
+def _descriptors(folder: Path) -> Path:
+    """A file of the descriptors of the sample shop."""
     files: dict[str, FileDescriptor] = {}
 
     def add(file: FileDescriptor) -> None:
@@ -50,8 +72,5 @@ def test_the_whole_example_fits_the_sample_shop(tmp_path: Path) -> None:
     described = FileDescriptorSet()
     for file in files.values():
         file.CopyToProto(described.file.add())
-    (tmp_path / "shop.bin").write_bytes(described.SerializeToString())
-    (tmp_path / "order-in-full.yaml").write_text(BLOCKS[0])
-    command = ["definition", "validate", str(tmp_path / "order-in-full.yaml"), "--strict"]
-    result = CliRunner().invoke(app, [*command, "--descriptors", str(tmp_path / "shop.bin")])
-    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{tmp_path}/order-in-full.yaml is valid\n", "")
+    (folder / "shop.bin").write_bytes(described.SerializeToString())
+    return folder / "shop.bin"
