@@ -39,7 +39,8 @@ DOMAIN = "baton"
 
 # A status travels in the trailing metadata, for which clients have 8 kB.
 _MESSAGE_CHARS_MAX = 1000
-_VIOLATION_CHARS_MAX = 300
+_FIELD_CHARS_MAX = 300
+_VIOLATION_CHARS_MAX = 1000
 _DETAILS_BYTES_MAX = 3500
 _RETRY_DELAY_MS = 100
 
@@ -195,9 +196,10 @@ def _bad_request(violations: tuple[FieldViolation, ...]) -> error_details_pb2.Ba
     bad = error_details_pb2.BadRequest()
     for number, violation in enumerate(violations):
         description = shortened(violation.located, _VIOLATION_CHARS_MAX)
-        bad.field_violations.add(field=shortened(violation.field, _VIOLATION_CHARS_MAX), description=description)
-        if bad.ByteSize() > _DETAILS_BYTES_MAX and number + 1 < len(violations):
-            bad.field_violations.add(field="", description=f"and {len(violations) - number - 1} more")
+        bad.field_violations.add(field=shortened(violation.field, _FIELD_CHARS_MAX), description=description)
+        if bad.ByteSize() > _DETAILS_BYTES_MAX and number:
+            bad.field_violations[number].field = ""
+            bad.field_violations[number].description = f"and {len(violations) - number} more"
             break
     return bad
 

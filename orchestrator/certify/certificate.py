@@ -102,11 +102,18 @@ class Lack:
 
 
 def missing_certificate(
-    certificates: Iterable[Certificate], participant: str, action: str, compensation: str, contract_hash: str
+    certificates: Iterable[Certificate],
+    participant: str,
+    action: str,
+    compensation: str,
+    contract_hash: str,
+    command: str,
 ) -> Lack | None:
-    """Why this method pair does not count as certified; None when its newest certificate says that it is safe."""
+    """Why this method pair does not count as certified; None when its newest certificate says that it is safe.
+
+    `command` certifies it.
+    """
     pair = [c for c in certificates if (c.participant, c.action, c.compensation) == (participant, action, compensation)]
-    command = f"baton certify {participant} --action {action} --compensation {compensation} --record"
     if not pair:
         return Lack(f"{action} at {participant} has never been certified", f"run: {command}")
     newest = max(pair, key=lambda certificate: certificate.at)

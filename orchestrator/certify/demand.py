@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from orchestrator.certify.advice import certify_command
 from orchestrator.certify.certificate import Certificate, Lack, missing_certificate
 from orchestrator.certify.contract import contract_hash
 from orchestrator.driving.codec import Descriptors
@@ -34,6 +35,7 @@ def lacks(
         if step.action is None or step.compensation is None:
             continue
         pair = (step.action.path.lstrip("/"), step.compensation.method.path.lstrip("/"))
-        lack = missing_certificate(known, step.service, *pair, contract_hash(descriptors, *pair))
+        digest, command = contract_hash(descriptors, *pair), certify_command(step, descriptors)
+        lack = missing_certificate(known, step.service, *pair, digest, command)
         if lack is not None:
             yield index, lack

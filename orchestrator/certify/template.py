@@ -16,7 +16,7 @@ from orchestrator.certify.findings import CannotCertify
 from orchestrator.saga.model import Json
 
 ID = "$ID"
-_RESULT = "$RESULT."
+RESULT = "$RESULT."
 
 
 class Template:
@@ -49,8 +49,8 @@ def _fill(value: Any, identity: str, result: Json | None) -> Any:
             return {key: _fill(item, identity, result) for key, item in value.items()}
         case list():
             return [_fill(item, identity, result) for item in value]
-        case str() if value.startswith(_RESULT):
-            return _at(result, value.removeprefix(_RESULT).split("."))
+        case str() if value.startswith(RESULT):
+            return _at(result, value.removeprefix(RESULT).split("."))
         case str():
             return value.replace(ID, identity)
         case _:

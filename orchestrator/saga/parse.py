@@ -24,7 +24,7 @@ STEPS_MAX = 100
 HOLD_OF_LAST_DEFAULT = 20
 HOLD_OF_LAST_MAX = 10_000
 HOLD_FOR_DEFAULT_S = 300.0
-_DESCRIPTION_CHARS = 500
+_DESCRIPTION_CHARS = 900
 
 _FIELDS = {"name", "description", "within", "compensate", "secrets", "hold_starts", "certified", "steps"}
 

@@ -60,7 +60,8 @@ async def test_each_pair_needs_a_safe_certificate_at_its_own_address(
     assert refused.keys() == {"reserve", "pay"}
     assert (
         "run: baton certify 127.0.0.1:1 --action shop.v1.PaymentService/Charge "
-        "--compensation shop.v1.PaymentService/Refund --record" in refused["pay"]
+        '--compensation shop.v1.PaymentService/Refund --request \'{"order_id":"$ID","amount":"1.00"}\' '
+        '--compensation-request \'{"order_id":"$ID"}\' --record' in refused["pay"]
     )
     await certificates.insert_certificate(certificate(PAIRS[0], day=1))
     await certificates.insert_certificate(certificate(PAIRS[1], day=1, address="127.0.0.1:2"))

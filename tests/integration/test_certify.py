@@ -16,9 +16,12 @@ from typer.testing import CliRunner
 from orchestrator.__main__ import app
 from orchestrator.certify.certificate import Certificate
 from orchestrator.certify.certify import Plan, certify
+from orchestrator.certify.demand import uncertified
 from orchestrator.certify.findings import CannotCertify, Check, Report, Verdict
 from orchestrator.certify.template import Template
+from orchestrator.driving.reflection import describe
 from orchestrator.embedded.processes import Process
+from orchestrator.saga.parse import parse
 from tests.integration.flawed_participant import flawed_participant
 from tests.integration.test_participants_processes import Launcher, until_serving
 
@@ -247,3 +250,19 @@ def test_wrong_usage_and_a_participant_that_is_away_have_statuses_of_their_own(
     result = run("127.0.0.1:1", "--compensation", "a.B/D", *args)
     assert result.exit_code == exit_code, result.output
     assert words in result.output.replace("\n", " ")
+
+
+async def test_the_command_that_a_missing_certificate_advises_certifies_the_pair_as_it_stands() -> None:
+    async with flawed_participant() as (address, _):
+        text = (
+            f"name: strict\ncertified: required\nsteps: [{{name: one, service: '{address}', "
+            "action: {method: shop.v1.EchoService/Do, request: {text: input.order}}, "
+            "compensation: {method: shop.v1.EchoService/Undo, request: {text: results.one.text}}}]"
+        )
+        described = (await describe(address, ["shop.v1.EchoService"], 5.0)).SerializeToString()
+        (violation,) = uncertified(parse(text), described, [])
+        words = shlex.split(violation.description.partition("run: ")[2])
+        assert (words[:3], words[-1]) == (["baton", "certify", address], "--record")
+        result = await asyncio.to_thread(run, *words[2:-1], "--patience", "1")
+        assert result.exit_code == 0, result.output
+        assert f"SAFE: {ECHO[0][1:]} with {ECHO[1][1:]} at {address}" in result.output

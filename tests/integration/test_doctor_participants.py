@@ -52,7 +52,8 @@ async def test_participants_without_the_certificate_that_a_definition_demands_ar
         address = f"127.0.0.1:{port}"
         # As if it had been applied by a release that did not ask.
         await Registry(PostgresDefinitions(pool), describe).apply(strict(port))
-        command = f"run: baton certify {address} --action {PAIR[0]} --compensation {PAIR[1]} --record"
+        requests = "--request '{}' --compensation-request '{}'"
+        command = f"run: baton certify {address} --action {PAIR[0]} --compensation {PAIR[1]} {requests} --record"
 
         async def told() -> Finding:
             findings = await look(etcd, migrated)

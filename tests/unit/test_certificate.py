@@ -62,13 +62,17 @@ def test_nothing_checked_is_not_safe() -> None:
 def test_the_newest_certificate_of_the_same_messages_counts() -> None:
     pair = ("host:1", "a.B/Do", "a.B/Undo")
     unsafe = replace(CERTIFICATE, safe=False, checks=(("late-action", "failed"),), at=AT + timedelta(days=1))
-    assert missing_certificate([CERTIFICATE], *pair, "abc") is None
-    assert "never been certified; run: baton certify host:1" in str(missing_certificate([], *pair, "abc"))
-    assert "have changed" in str(missing_certificate([CERTIFICATE], *pair, "abcd"))
-    assert "unsafe (late-action)" in str(missing_certificate([unsafe, CERTIFICATE], *pair, "abc"))
+    assert missing_certificate([CERTIFICATE], *pair, "abc", "baton certify host:1") is None
+    assert "never been certified; run: baton certify host:1" in str(
+        missing_certificate([], *pair, "abc", "baton certify host:1")
+    )
+    assert "have changed" in str(missing_certificate([CERTIFICATE], *pair, "abcd", ""))
+    assert "unsafe (late-action)" in str(
+        missing_certificate([unsafe, CERTIFICATE], *pair, "abc", "baton certify host:1")
+    )
     mended = replace(CERTIFICATE, at=AT + timedelta(days=2))
-    assert missing_certificate([unsafe, mended, CERTIFICATE], *pair, "abc") is None
-    assert missing_certificate([CERTIFICATE], "host:2", "a.B/Do", "a.B/Undo", "abc") is not None
+    assert missing_certificate([unsafe, mended, CERTIFICATE], *pair, "abc", "baton certify host:1") is None
+    assert missing_certificate([CERTIFICATE], "host:2", "a.B/Do", "a.B/Undo", "abc", "") is not None
 
 
 def described(*files: str) -> FileDescriptorSet:
