@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,11 +13,15 @@ import psycopg
 from psycopg import sql
 from psycopg.types.numeric import Int4, Int8
 
+from orchestrator.sagalog.pool import PLANS
 from orchestrator.sagalog.postgres import READER_PLANS
 from orchestrator.sagalog.queries import load
 
 _SCOPE = {"shard": Int4(0), "epoch": Int8(2**62)}
 _ALL = UUID(int=0)
+# What is read on connections of the pool.
+_POOLED = ("reader.sql", "signals.sql", "holds.sql")
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 _PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
 # Every statement that is repeated while nothing happens, with the parameters that its first page has.
@@ -37,6 +42,8 @@ POLLED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("reader.sql", "counts", {"definition": None, "states": None}),
     ("reader.sql", "oldest", {}),
     ("holds.sql", "start_holds", {}),
+    # Whenever somebody looks at what waits for an approval: the first page.
+    ("signals.sql", "asked", {"definitions": ["benchmark"], "after_at": _LONG_AGO, "after": _ALL, "page": 100}),
 )
 
 
@@ -62,10 +69,15 @@ def explained(connection: psycopg.Connection, *, generic: bool) -> Iterator[Plan
     statement may keep.
     """
     for file, name, parameters in POLLED:
-        rows = _explain(connection, file, name, parameters, "FORMAT JSON", generic=generic)
-        root = rows[0][0][0]["Plan"]
-        blocks = int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"])
-        yield Plan(f"{file.removesuffix('.sql')}.{name}", tuple(_walk(root)), blocks)
+        yield plan_of(connection, file, name, parameters, generic=generic)
+
+
+def plan_of(connection: psycopg.Connection, file: str, name: str, parameters: dict[str, Any], *, generic: bool) -> Plan:
+    """Execute one statement and say how."""
+    rows = _explain(connection, file, name, parameters, "FORMAT JSON", generic=generic)
+    root = rows[0][0][0]["Plan"]
+    blocks = int(root["Shared Hit Blocks"]) + int(root["Shared Read Blocks"])
+    return Plan(f"{file.removesuffix('.sql')}.{name}", tuple(_walk(root)), blocks)
 
 
 def text_of(connection: psycopg.Connection, name: str) -> str:
@@ -90,8 +102,12 @@ def _explain(
     values = [sql.Literal({**_SCOPE, **parameters}[name]) for name in names]
     explain = sql.SQL(f"EXPLAIN (ANALYZE, BUFFERS, {options}) EXECUTE polled({{}})").format(sql.SQL(", ").join(values))
     with connection.transaction(force_rollback=True):
-        mode = f"SET plan_cache_mode = {'force_generic_plan' if generic else 'force_custom_plan'}"
-        connection.execute((READER_PLANS if file == "term.sql" else mode).encode())
+        if file == "term.sql":
+            connection.execute(READER_PLANS.encode())
+        else:
+            connection.execute(PLANS.encode() if file in _POOLED else b"SET plan_cache_mode = force_custom_plan")
+            if generic:
+                connection.execute(b"SET plan_cache_mode = force_generic_plan")
         connection.execute(f"PREPARE polled AS {text}".encode())
         try:
             # Once before, so that what the planner reads of the catalogue is not counted.

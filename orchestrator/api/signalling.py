@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from orchestrator.saga.signals import HEARD_PARKED, NEEDS_EVIDENCE, Signal, Verb
 from orchestrator.sagalog.port import StoredSaga
 from orchestrator.sagalog.records import SagaRecord
 from orchestrator.sagalog.restoring import restored, versions
-from orchestrator.sagalog.signal_box import Fate, WaitingStep
+from orchestrator.sagalog.signal_box import AskedPage, Fate, Place
 from orchestrator.security.caller import current
 
 # When a signal is only tried on a saga: whether it is wanted is a question of neither the time nor the leader.
@@ -41,8 +42,8 @@ class SignalBox(Protocol):
     async def stored(self, saga_id: SagaId) -> StoredSaga | None:
         """A saga as a leader reads it."""
 
-    async def waiting(self, definitions: list[str], limit: int) -> list[WaitingStep]:
-        """Steps that wait, the longest first."""
+    async def asked(self, definitions: Sequence[str], after: Place | None, page: int) -> AskedPage:
+        """What waits in sagas that ask for approvals, the longest first."""
 
     async def parked(self, definition: str) -> tuple[int, float]:
         """How many sagas are parked, and for how many seconds the first of them has been."""

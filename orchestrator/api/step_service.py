@@ -13,6 +13,7 @@ from orchestrator.pb.baton.v1 import steps_pb2, steps_pb2_grpc
 from orchestrator.saga.definition import Step, Work
 from orchestrator.saga.model import Json, SagaId
 from orchestrator.saga.signals import Signal, Verb
+from orchestrator.sagalog.signal_box import WaitingStep
 from orchestrator.security.caller import current
 from orchestrator.security.roles import Role
 
@@ -37,6 +38,9 @@ _CODES = frozenset(
     }
 )
 _MESSAGE_MAX = 2000
+
+# The steps that ask for approvals, by definition and version, and by position.
+Asking = dict[tuple[str, int], dict[int, Step]]
 
 
 class StepService(steps_pb2_grpc.StepServiceServicer):
@@ -99,26 +103,24 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
     async def ListApprovals(
         self, request: steps_pb2.ListApprovalsRequest, context: Context
     ) -> steps_pb2.ListApprovalsResponse:
-        """What waits for a person."""
+        """What waits for a person, the longest first."""
         size = checks.page_size(request.page_size)
-        asking = await self._asking()
-        found = []
-        for waiting in await self._box.waiting(sorted({name for name, _ in asking if current().may_touch(name)}), size):
-            step = asking.get((waiting.definition, waiting.version), {}).get(waiting.position)
-            if step is None or step.approval is None:
-                continue
-            found.append(
-                steps_pb2.OpenApproval(
-                    saga_id=str(waiting.saga_id),
-                    definition=waiting.definition,
-                    step=step.name,
-                    question=step.approval.question,
-                    roles=step.approval.roles,
-                    since=conversion.timestamp(waiting.since),
-                    until=conversion.timestamp(waiting.until),
-                )
-            )
-        return steps_pb2.ListApprovalsResponse(approvals=found)
+        if request.definition:
+            current().require(checks.name("definition", request.definition))
+        filters = request.definition.encode()
+        after = checks.place_start(request.page_token, filters)
+        asking = await self._asking(request.definition)
+        definitions = sorted({name for name, _ in asking if current().may_touch(name)})
+        found: list[steps_pb2.OpenApproval] = []
+        while definitions:
+            # A page may have less to show than was looked at; then the next one is looked at as well.
+            page = await self._box.asked(definitions, after, size)
+            found += [shown for waiting in page.steps if (shown := _open_approval(waiting, asking)) is not None]
+            after = page.last
+            if found or after is None:
+                break
+        token = checks.place_token(filters, after) if after is not None else ""
+        return steps_pb2.ListApprovalsResponse(approvals=found, next_page_token=token)
 
     async def _refuse_outsiders(self, saga_id: SagaId, name: str) -> None:
         """Raises Forbidden when the step does not ask for this caller's word."""
@@ -133,10 +135,12 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
         }
         current().require_decision(sorted(groups), f"step {name}")
 
-    async def _asking(self) -> dict[tuple[str, int], dict[int, Step]]:
-        """The definitions that ask for approvals, with the steps that do, by position."""
-        asking: dict[tuple[str, int], dict[int, Step]] = {}
+    async def _asking(self, definition: str) -> Asking:
+        """The steps of a definition, or of all, that ask for approvals."""
+        asking: Asking = {}
         for listed in await self._definitions.list_definitions():
+            if definition not in ("", listed.name):
+                continue
             try:
                 compiled = await self._registry.get(listed.name, listed.version)
             except (NotFound, Rejected):
@@ -148,6 +152,22 @@ class StepService(steps_pb2_grpc.StepServiceServicer):
 
     async def _tell(self, saga_id: SagaId, signal: Signal, context: Context) -> steps_pb2.StepAnswer:
         return steps_pb2.StepAnswer(heeded=await self._signalling.tell(saga_id, signal, context.time_remaining()))
+
+
+def _open_approval(waiting: WaitingStep, asking: Asking) -> steps_pb2.OpenApproval | None:
+    """What a step that waits asks for; None when it does not wait for an approval."""
+    step = asking.get((waiting.definition, waiting.version), {}).get(waiting.position)
+    if step is None or step.approval is None:
+        return None
+    return steps_pb2.OpenApproval(
+        saga_id=str(waiting.saga_id),
+        definition=waiting.definition,
+        step=step.name,
+        question=step.approval.question,
+        roles=step.approval.roles,
+        since=conversion.timestamp(waiting.since),
+        until=conversion.timestamp(waiting.until),
+    )
 
 
 def _token(token: str) -> tuple[SagaId, str]:

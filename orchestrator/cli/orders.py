@@ -13,10 +13,12 @@ from google.protobuf.message import Message
 
 from orchestrator.cli import many, output
 from orchestrator.cli.calls import Answer, Method
+from orchestrator.cli.client import Client
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
 from orchestrator.pb.baton.v1 import bulk_pb2, operations_pb2, operations_pb2_grpc, steps_pb2, steps_pb2_grpc
 
 _TIMEOUT_S = 30.0
+_PAGE = 500
 
 _Operations = operations_pb2_grpc.OperationServiceStub
 _Steps = steps_pb2_grpc.StepServiceStub
@@ -191,18 +193,39 @@ def parked(definition: Definition = "", endpoint: Endpoints = ENDPOINTS_DEFAULT,
         output.console().print(f"{found.count} parked, the first for {found.oldest_age_s:.0f} s")
 
 
-def approvals(endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False) -> None:
+def approvals(
+    definition: Definition = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most about so many.")] = 100,
+    endpoint: Endpoints = ENDPOINTS_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
     """List the steps that wait for a person's approval, the longest first."""
-    method = Method(_Steps, "ListApprovals", steps_pb2.ListApprovalsResponse)
-    found = _ask(method, steps_pb2.ListApprovalsRequest(), endpoint)
+    found, more = call(endpoint, _TIMEOUT_S, lambda client: _approvals(client, definition, limit))
     if as_json:
-        output.print_json(_dict(found))
+        output.print_json(_dict(steps_pb2.ListApprovalsResponse(approvals=found)))
         return
     rows = [
         (one.saga_id, one.definition, one.step, one.question, output.when(one.since), output.when(one.until))
-        for one in found.approvals
+        for one in found
     ]
     _table(("saga", "definition", "step", "question", "since", "until"), rows, "nothing waits")
+    if more:
+        output.console().print("more wait: see --limit")
+
+
+async def _approvals(client: Client, definition: str, limit: int) -> tuple[list[steps_pb2.OpenApproval], bool]:
+    """Approvals that are asked for, of so many sagas, over as many pages as it takes; and whether there are more."""
+    method = Method(_Steps, "ListApprovals", steps_pb2.ListApprovalsResponse)
+    request = steps_pb2.ListApprovalsRequest(definition=definition)
+    found: list[steps_pb2.OpenApproval] = []
+    while len(found) < limit:
+        request.page_size = min(_PAGE, limit - len(found))
+        page = await client.ask(method, request)
+        found.extend(page.approvals)
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    return found, bool(request.page_token)
 
 
 def _order(name: str, request: Message, endpoint: list[str], as_json: bool) -> None:

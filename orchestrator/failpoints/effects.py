@@ -130,7 +130,7 @@ _STATEMENTS = (
     Effect("signals.fate", Wire.POSTGRES, "Asks whether a signal was heeded."),
     Effect("signals.saga", Wire.POSTGRES, "Reads a saga, to be folded for a caller."),
     Effect("signals.events", Wire.POSTGRES, "Reads the rows of a saga, to be folded for a caller."),
-    Effect("signals.waiting", Wire.POSTGRES, "Lists steps that wait."),
+    Effect("signals.asked", Wire.POSTGRES, "Lists steps that wait for an approval, a page at a time."),
     Effect("signals.parked", Wire.POSTGRES, "Counts the parked sagas."),
     Effect("reader.fence", Wire.POSTGRES, "Reads who leads by the saga log."),
     Effect("reader.counts", Wire.POSTGRES, "Counts sagas by definition and state."),

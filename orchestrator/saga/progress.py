@@ -1,4 +1,4 @@
-"""Which steps may begin, which may be undone, and when a saga has anything to do again.
+"""Which steps may begin, which may be undone, when a saga has anything to do again, and what a person must do before.
 
 Pure: questions to a saga, nothing else.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.saga.definition import Work
 from orchestrator.saga.model import Kind, Phase, Saga, SagaState
 
 # A saga that waits for something that has no time.
@@ -86,6 +87,26 @@ def wake_at(saga: Saga) -> datetime | None:
     if saga.deadline is not None and turnable(saga):
         times.append(saga.deadline)
     return min(times, default=FOREVER)
+
+
+def asking(saga: Saga) -> tuple[int, ...]:
+    """The steps that wait for a person's word."""
+    if saga.state is not SagaState.RUNNING:
+        return ()
+    return tuple(
+        cursor.position
+        for cursor in saga.open
+        if cursor.phase is Phase.WAITING and saga.definition.step(cursor.position).work is Work.APPROVAL
+    )
+
+
+def set_aside(saga: Saga) -> bool:
+    """Whether the saga sleeps for no other reason than that a person has paused it, or all that it would do next."""
+    if saga.state.terminal:
+        return False
+    if saga.paused:
+        return all(cursor.phase is not Phase.INTENDED for cursor in saga.open)
+    return bool(saga.open) and all(cursor.paused and cursor.phase is Phase.BACKOFF for cursor in saga.open)
 
 
 def context(saga: Saga) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from orchestrator.telemetry import Metrics
 WAITING_MAX = 2_000
 _RECONNECT_S = 0.05
 
-# Filters that are not asked for are parameters that are null: only plans made for the values see that.
 # What Postgres says to a statement, or to an expression in its values, that it cannot run.
 REFUSED_STATEMENTS = (
     *REFUSED_VALUES,
@@ -32,7 +31,9 @@ REFUSED_STATEMENTS = (
     psycopg.NotSupportedError,
 )
 
-_PLANS = "SET plan_cache_mode = force_custom_plan"
+# Filters that are not asked for are parameters that are null: only plans made for the values see that. What is read in
+# an order has an index in that order; a bitmap has none, and a plan that trusts old statistics would sort all of it.
+PLANS = "SET plan_cache_mode = force_custom_plan; SET enable_bitmapscan = off"
 
 Row = tuple[Any, ...]
 
@@ -56,7 +57,7 @@ class Pool:
         self._application = application
         self._timeout_s = timeout_s
         self._metrics = metrics
-        self._set_up = _PLANS
+        self._set_up = PLANS
         # What is raised as it comes: it says something of the statement, not of the server.
         self._raised: tuple[type[psycopg.Error], ...] = REFUSED_STATEMENTS
         if statement_timeout_s is not None:

@@ -203,22 +203,48 @@ HAVING sum(sagas) <> 0
 ORDER BY definition, state;
 
 -- name: oldest
--- By the ids, which are ordered by time: the first entry of an index for each state, however many sagas there are. A saga
--- that is to begin later is not old, and sleeps.
+-- By the ids, which are ordered by time: the first entries of an index for each state, however many sagas there are. What
+-- waits because a person has paused it is left out. A saga that is to begin later is not old, and sleeps.
+-- What a pause of its definition or participant holds wakes now and then, asks in vain, and sleeps again: it is awake for
+-- a moment, with a row behind it that says PAUSED. So of those that are awake a few are looked at until one is not so.
+SELECT live.state, coalesce(extract(epoch FROM least(awake.created_at, asleep.created_at)), 0)::float8
+FROM (VALUES ('RUNNING'), ('COMPENSATING')) AS live (state)
+LEFT JOIN LATERAL (
+    SELECT first.created_at
+    FROM (
+        SELECT id, created_at, updated_at, sequence
+        FROM baton.saga
+        WHERE shard = %(shard)s AND state IN ('PENDING', 'RUNNING', 'COMPENSATING') AND state = live.state
+            AND next_run_at IS NULL
+        ORDER BY id
+        LIMIT 200
+    ) AS first
+    WHERE first.updated_at < statement_timestamp() - interval '10 seconds'
+        OR (
+            SELECT l.error_code
+            FROM baton.step_log AS l
+            WHERE l.saga_id = first.id AND l.sequence <= first.sequence
+                AND l.status NOT IN ('executing', 'querying', 'compensating')
+            ORDER BY l.sequence DESC
+            LIMIT 1
+        ) IS DISTINCT FROM 'PAUSED'
+    LIMIT 1
+) AS awake ON true
+LEFT JOIN LATERAL (
+    SELECT created_at
+    FROM baton.saga
+    WHERE shard = %(shard)s AND state IN ('RUNNING', 'COMPENSATING') AND state = live.state
+        AND next_run_at IS NOT NULL AND set_aside IS NULL
+    ORDER BY id
+    LIMIT 1
+) AS asleep ON true
+UNION ALL
 SELECT 'PENDING', coalesce(extract(epoch FROM (
     SELECT created_at
     FROM baton.saga
     WHERE shard = %(shard)s AND state = 'PENDING' AND next_run_at IS NULL
     ORDER BY id
     LIMIT 1
-)), 0)::float8
-UNION ALL
-SELECT 'RUNNING', coalesce(extract(epoch FROM (
-    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'RUNNING' ORDER BY id LIMIT 1
-)), 0)::float8
-UNION ALL
-SELECT 'COMPENSATING', coalesce(extract(epoch FROM (
-    SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'COMPENSATING' ORDER BY id LIMIT 1
 )), 0)::float8
 UNION ALL
 SELECT 'FAILED', coalesce(extract(epoch FROM (

@@ -15,7 +15,7 @@ import orjson
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.model import Epoch, Json, Parent, Saga, SagaId, SagaState
 from orchestrator.saga.pausing import Pause, PauseKind
-from orchestrator.saga.progress import FOREVER, wake_at
+from orchestrator.saga.progress import FOREVER, asking, set_aside, wake_at
 from orchestrator.saga.signals import Signal, Verb
 from orchestrator.sagalog.port import Heard, StoredPause, StoredSaga, StoredSignal
 
@@ -33,7 +33,7 @@ _VERBS = frozenset(verb.value for verb in Verb)
 def append_parameters(transitions: Sequence[Transition]) -> dict[str, list[Any]]:
     """The arrays of the `append` statement: one entry an event, and one a saga. None holds a None."""
     rows = [_log_row(saga, event) for saga, events, _ in transitions for event in events]
-    states = [_state_row(saga) for saga, _, _ in transitions]
+    states = [_state_row(saga, events) for saga, events, _ in transitions]
     heard = [one for _, _, several in transitions for one in several]
     columns = {**_columns(_LOG_PARAMETERS, rows), **_columns(_STATE_PARAMETERS, states)}
     return {**columns, **heard_parameters(heard)}
@@ -63,7 +63,19 @@ _LOG_PARAMETERS = (
     "log_retry_at_s",
     "log_ordered",
 )
-_STATE_PARAMETERS = ("saga", "state", "step", "sequence", "result", "error", "next_run_at_s", "finished", "version")
+_STATE_PARAMETERS = (
+    "saga",
+    "state",
+    "step",
+    "sequence",
+    "result",
+    "error",
+    "next_run_at_s",
+    "finished",
+    "version",
+    "asks",
+    "set_aside",
+)
 
 
 def _log_row(saga: Saga, event: Event) -> Row:
@@ -82,7 +94,7 @@ def _log_row(saga: Saga, event: Event) -> Row:
     )
 
 
-def _state_row(saga: Saga) -> Row:
+def _state_row(saga: Saga, events: Sequence[Event]) -> Row:
     failure = saga.failure
     error = ""
     if failure is not None:
@@ -97,7 +109,17 @@ def _state_row(saga: Saga) -> Row:
         0.0 if saga.state.terminal else _seconds(wake_at(saga)),
         saga.state.terminal,
         saga.definition.version,
+        _asks(saga, events),
+        set_aside(saga),
     )
+
+
+def _asks(saga: Saga, events: Sequence[Event]) -> int:
+    """Whether the saga asks for an approval: 0, not at all; 1, as it did before; 2, from now on."""
+    if not (positions := asking(saga)):
+        return 0
+    begun = {event.position for event in events if event.status is Status.WAITING}
+    return 2 if begun.issuperset(positions) else 1
 
 
 def outcome(saga: Saga) -> Json:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from uuid import uuid4
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
 
 import orjson
 import psycopg
@@ -39,6 +39,25 @@ class WaitingStep:
     position: int
     since: datetime
     until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the order of what asks for approvals: behind the saga `id`, which began to ask at `at`."""
+
+    at: datetime
+    id: SagaId
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPage:
+    """What waits in a page of sagas that ask for approvals; the next page begins behind `last`, if there is one."""
+
+    steps: tuple[WaitingStep, ...]
+    last: Place | None
+
+
+_FIRST = Place(datetime.fromtimestamp(0, UTC), SagaId(UUID(int=0)))
 
 
 class SignalBox:
@@ -89,10 +108,21 @@ class SignalBox:
         events = await self._pool.fetch(_SQL["events"], {"id": saga_id, "last": sagas[0][8]})
         return stored_sagas(sagas, events)[0]
 
-    async def waiting(self, definitions: Sequence[str], limit: int) -> list[WaitingStep]:
-        """Steps of sagas of these definitions that wait for something, the longest first."""
-        rows = await self._pool.fetch(_SQL["waiting"], {"definitions": list(definitions), "limit": limit})
-        return [WaitingStep(SagaId(row[0]), *row[1:]) for row in rows]
+    async def asked(self, definitions: Sequence[str], after: Place | None, page: int) -> AskedPage:
+        """All that waits in the next `page` sagas of these definitions that ask for approvals, the longest first.
+
+        A step of a page may wait for something else: which ones ask, their definitions say.
+        """
+        after = after or _FIRST
+        wanted = {"definitions": list(definitions), "after_at": after.at, "after": after.id, "page": page}
+        rows = await self._pool.fetch(_SQL["asked"], wanted)
+        steps = tuple(
+            WaitingStep(SagaId(saga_id), definition, version, position, since, until)
+            for saga_id, definition, version, _, position, since, until in rows
+            if position is not None
+        )
+        sagas = len({row[0] for row in rows})
+        return AskedPage(steps, Place(rows[-1][3], SagaId(rows[-1][0])) if sagas == page else None)
 
     async def parked(self, definition: str) -> tuple[int, float]:
         """How many sagas are parked, and for how many seconds the first of them has been."""

@@ -33,19 +33,33 @@ FROM baton.step_log
 WHERE saga_id = %(id)s AND sequence <= %(last)s
 ORDER BY sequence;
 
--- name: waiting
--- Steps whose last row says that they wait, the longest first.
-SELECT s.id, s.definition, s.version, l.position, l.at, nullif(l.retry_at, 'infinity')
-FROM baton.saga AS s
-JOIN LATERAL (
+-- name: asked
+-- A page of the sagas that ask for an approval, the longest first, behind the place (after_at, after), with their steps
+-- that wait. The index saga_asked holds nothing else, and each definition gives no more than a page of it; what is read
+-- beside are the rows of the sagas of the page. The next page begins behind the last saga. The expression is that of the
+-- index.
+SELECT page.id, page.definition, page.version, page.asked_at, l.position, l.at, nullif(l.retry_at, 'infinity')
+FROM (
+    SELECT s.id, s.definition, s.version, s.asked_at
+    FROM unnest(%(definitions)s::text[]) AS d (name),
+    LATERAL (
+        SELECT id, definition, version, asked_at
+        FROM baton.saga
+        WHERE definition || '' = d.name AND asked_at IS NOT NULL
+            AND (asked_at, id) > (%(after_at)s::timestamptz, %(after)s::uuid)
+        ORDER BY asked_at, id
+        LIMIT %(page)s::bigint
+    ) AS s
+    ORDER BY s.asked_at, s.id
+    LIMIT %(page)s::bigint
+) AS page
+LEFT JOIN LATERAL (
     SELECT DISTINCT ON (position) position, status, at, retry_at
     FROM baton.step_log
-    WHERE saga_id = s.id AND position > 0
+    WHERE saga_id = page.id AND position > 0
     ORDER BY position, sequence DESC
 ) AS l ON l.status = 'waiting'
-WHERE s.state = 'RUNNING' AND s.next_run_at IS NOT NULL AND s.definition = ANY (%(definitions)s::text[])
-ORDER BY l.at
-LIMIT %(limit)s;
+ORDER BY page.asked_at, page.id, l.at;
 
 -- name: parked
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(finished_at)), 0)::float8

@@ -60,6 +60,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
 -- Signals are heard in the statement that writes what they led to. A parent is told of the end of its child, and why the
 -- child will not be undone, in the very statement that writes it. The answer says what time it is by this clock.
 -- The version changes when a saga is moved: in the same statement as the row that says so.
+-- What waits for a person is marked on the saga's row: see migration 0063.
 WITH fence AS MATERIALIZED (
     SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
 ), logged AS (
@@ -85,12 +86,14 @@ WITH fence AS MATERIALIZED (
         next_run_at = to_timestamp(nullif(c.next_run_at_s, 0)),
         updated_at = clock_timestamp(),
         finished_at = CASE WHEN c.finished THEN clock_timestamp() END,
-        version = c.version
+        version = c.version,
+        asked_at = CASE c.asks WHEN 1 THEN coalesce(s.asked_at, clock_timestamp()) WHEN 2 THEN clock_timestamp() END,
+        set_aside = nullif(c.set_aside, false)
     FROM fence, unnest(
         %(saga)b::uuid[], %(state)b::text[], %(step)b::text[], %(sequence)b::bigint[],
         %(result)b::text[], %(error)b::text[], %(next_run_at_s)b::float8[], %(finished)b::boolean[],
-        %(version)b::integer[]
-    ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished, version)
+        %(version)b::integer[], %(asks)b::integer[], %(set_aside)b::boolean[]
+    ) AS c (id, state, step, sequence, result, error, next_run_at_s, finished, version, asks, set_aside)
     WHERE s.id = c.id AND s.sequence < c.sequence
     RETURNING s.parent, s.parent_step, s.shard, s.state, s.result, s.error
 ), heard AS (
@@ -178,7 +181,9 @@ WITH fence AS MATERIALIZED (
         error = %(error)s::jsonb,
         next_run_at = NULL,
         updated_at = clock_timestamp(),
-        finished_at = clock_timestamp()
+        finished_at = clock_timestamp(),
+        asked_at = NULL,
+        set_aside = NULL
     FROM fence
     WHERE id = %(saga)s
 ), logged AS (

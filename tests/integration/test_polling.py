@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from uuid import UUID
+
 import psycopg
 
-from benchmarks.polling import POLLED, Plan, explained
+from benchmarks.polling import POLLED, Plan, explained, plan_of
 from orchestrator.sagalog.migrate import migrate
 
 FEW, MANY = 500, 8_000
 # An index twice as deep in its root: what a look may read more of when there are sixteen times as many.
 BLOCKS_MORE_MAX = 6
 
-# In every state that waits: later starts, delays, backoffs of compensations, and what waits until somebody speaks.
+# In every state that waits: later starts, delays, backoffs of compensations, and what waits until somebody speaks; some
+# of them paused by a person.
 SLEEPERS = """
     INSERT INTO baton.saga
-        (id, shard, request_id, request_hash, definition, version, state, input, next_run_at, sequence, epoch)
+        (id, shard, request_id, request_hash, definition, version, state, input, next_run_at, sequence, epoch,
+        set_aside)
     SELECT gen_random_uuid(), 0, gen_random_uuid()::text, '', 'benchmark', 1,
         (ARRAY['PENDING', 'RUNNING', 'RUNNING', 'COMPENSATING'])[1 + n %% 4], '{}',
-        CASE WHEN n %% 3 = 0 THEN 'infinity' ELSE clock_timestamp() + make_interval(hours => 1, secs => n) END, 1, 1
+        CASE WHEN n %% 3 = 0 THEN 'infinity' ELSE clock_timestamp() + make_interval(hours => 1, secs => n) END, 1, 1,
+        CASE WHEN n %% 5 = 0 THEN true END
     FROM generate_series(1, %s) AS n
 """
+
+# Sagas that ask for an approval, one after the other, of two definitions.
+ASKING = """
+    WITH asks AS (
+        INSERT INTO baton.saga (id, shard, request_id, request_hash, definition, version, state, input, next_run_at,
+            sequence, epoch, asked_at)
+        SELECT gen_random_uuid(), 0, gen_random_uuid()::text, '', (ARRAY['benchmark', 'another'])[1 + n %% 2], 1,
+            'RUNNING', '{}', 'infinity', 2, 1, clock_timestamp()
+        FROM generate_series(1, %s) AS n
+        RETURNING id
+    )
+    INSERT INTO baton.step_log (saga_id, sequence, step, position, status, attempt, epoch)
+    SELECT id, n, 'step', n, (ARRAY['completed', 'waiting'])[n], 1, 1 FROM asks, generate_series(1, 2) AS n
+"""
+
+MIDDLE = "SELECT asked_at, id FROM baton.saga WHERE asked_at IS NOT NULL ORDER BY asked_at, id OFFSET 100 LIMIT 1"
+LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 def looked(connection: psycopg.Connection) -> list[Plan]:
@@ -30,6 +53,7 @@ def looked(connection: psycopg.Connection) -> list[Plan]:
 def test_no_look_reads_the_sagas_that_wait_whether_the_statistics_know_of_them_or_not(database: str) -> None:
     migrate(database)
     with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(ASKING.encode(), [20])
         connection.execute(SLEEPERS.encode(), [FEW])
         few = looked(connection)
         connection.execute(SLEEPERS.encode(), [MANY - FEW])
@@ -45,3 +69,32 @@ def test_no_look_reads_the_sagas_that_wait_whether_the_statistics_know_of_them_o
     assert indexes["term.due"] == "Index Scan saga_due"
     assert indexes["term.next_due"] == "Index Only Scan saga_due"
     assert indexes["term.pending"] == "Index Scan saga_awake"
+    assert indexes["signals.asked"] == "Index Scan saga_asked"
+    assert "saga_asleep" in indexes["reader.oldest"]
+    assert "saga_live" not in indexes["reader.oldest"]
+
+
+def test_a_page_of_approvals_reads_its_own_sagas_however_many_ask_and_however_many_wait_for_something_else(
+    database: str,
+) -> None:
+    migrate(database)
+    wanted = {"definitions": ["another", "benchmark"], "after_at": LONG_AGO, "after": UUID(int=0), "page": 20}
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(ASKING.encode(), [200])
+
+        def pages(generic: bool) -> list[Plan]:
+            """The first page, and one in the middle."""
+            middle = connection.execute(MIDDLE.encode()).fetchone()
+            assert middle is not None
+            behind = {**wanted, "after_at": middle[0], "after": middle[1]}
+            return [plan_of(connection, "signals.sql", "asked", asked, generic=generic) for asked in (wanted, behind)]
+
+        few = [*pages(generic=False), *pages(generic=True)]
+        connection.execute(ASKING.encode(), [MANY])
+        connection.execute(SLEEPERS.encode(), [MANY])
+        unknown = [*pages(generic=False), *pages(generic=True)]
+        connection.execute("VACUUM ANALYZE baton.saga, baton.step_log")
+        known = [*pages(generic=False), *pages(generic=True)]
+    for before, after in [*zip(few, unknown, strict=True), *zip(few, known, strict=True)]:
+        assert after.blocks <= before.blocks + BLOCKS_MORE_MAX, (before.blocks, after.blocks, after.nodes)
+        assert {"saga_asked"} == {node["Index Name"] for node in after.nodes if node.get("Relation Name") == "saga"}

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x62\x61ton/v1/steps.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x13\x43ompleteStepRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x15\n\rresponse_json\x18\x03 \x01(\t\"?\n\x0f\x46\x61ilStepRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"%\n\x14HeartbeatStepRequest\x12\r\n\x05token\x18\x01 \x01(\t\"d\n\x12\x41pproveStepRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0bresult_json\x18\x05 \x01(\t\"N\n\x11RejectStepRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1c\n\nStepAnswer\x12\x0e\n\x06heeded\x18\x01 \x01(\x08\")\n\x14ListApprovalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\"B\n\x15ListApprovalsResponse\x12)\n\tapprovals\x18\x01 \x03(\x0b\x32\x16.baton.v1.OpenApproval\"\xb8\x01\n\x0cOpenApproval\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\r\n\x05roles\x18\x05 \x03(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xac\x03\n\x0bStepService\x12\x43\n\x0c\x43ompleteStep\x12\x1d.baton.v1.CompleteStepRequest\x1a\x14.baton.v1.StepAnswer\x12;\n\x08\x46\x61ilStep\x12\x19.baton.v1.FailStepRequest\x1a\x14.baton.v1.StepAnswer\x12\x45\n\rHeartbeatStep\x12\x1e.baton.v1.HeartbeatStepRequest\x1a\x14.baton.v1.StepAnswer\x12\x41\n\x0b\x41pproveStep\x12\x1c.baton.v1.ApproveStepRequest\x1a\x14.baton.v1.StepAnswer\x12?\n\nRejectStep\x12\x1b.baton.v1.RejectStepRequest\x1a\x14.baton.v1.StepAnswer\x12P\n\rListApprovals\x12\x1e.baton.v1.ListApprovalsRequest\x1a\x1f.baton.v1.ListApprovalsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x62\x61ton/v1/steps.proto\x12\x08\x62\x61ton.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x13\x43ompleteStepRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08response\x18\x02 \x01(\x0c\x12\x15\n\rresponse_json\x18\x03 \x01(\t\"?\n\x0f\x46\x61ilStepRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"%\n\x14HeartbeatStepRequest\x12\r\n\x05token\x18\x01 \x01(\t\"d\n\x12\x41pproveStepRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0bresult_json\x18\x05 \x01(\t\"N\n\x11RejectStepRequest\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\t\x12\n\n\x02\x62y\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x1c\n\nStepAnswer\x12\x0e\n\x06heeded\x18\x01 \x01(\x08\"Q\n\x14ListApprovalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x15ListApprovalsResponse\x12)\n\tapprovals\x18\x01 \x03(\x0b\x32\x16.baton.v1.OpenApproval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb8\x01\n\x0cOpenApproval\x12\x0f\n\x07saga_id\x18\x01 \x01(\t\x12\x12\n\ndefinition\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\r\n\x05roles\x18\x05 \x03(\t\x12)\n\x05since\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2\xac\x03\n\x0bStepService\x12\x43\n\x0c\x43ompleteStep\x12\x1d.baton.v1.CompleteStepRequest\x1a\x14.baton.v1.StepAnswer\x12;\n\x08\x46\x61ilStep\x12\x19.baton.v1.FailStepRequest\x1a\x14.baton.v1.StepAnswer\x12\x45\n\rHeartbeatStep\x12\x1e.baton.v1.HeartbeatStepRequest\x1a\x14.baton.v1.StepAnswer\x12\x41\n\x0b\x41pproveStep\x12\x1c.baton.v1.ApproveStepRequest\x1a\x14.baton.v1.StepAnswer\x12?\n\nRejectStep\x12\x1b.baton.v1.RejectStepRequest\x1a\x14.baton.v1.StepAnswer\x12P\n\rListApprovals\x12\x1e.baton.v1.ListApprovalsRequest\x1a\x1f.baton.v1.ListApprovalsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,11 +45,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STEPANSWER']._serialized_start=432
   _globals['_STEPANSWER']._serialized_end=460
   _globals['_LISTAPPROVALSREQUEST']._serialized_start=462
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=503
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=505
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=571
-  _globals['_OPENAPPROVAL']._serialized_start=574
-  _globals['_OPENAPPROVAL']._serialized_end=758
-  _globals['_STEPSERVICE']._serialized_start=761
-  _globals['_STEPSERVICE']._serialized_end=1189
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=543
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=545
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=636
+  _globals['_OPENAPPROVAL']._serialized_start=639
+  _globals['_OPENAPPROVAL']._serialized_end=823
+  _globals['_STEPSERVICE']._serialized_start=826
+  _globals['_STEPSERVICE']._serialized_end=1254
 # @@protoc_insertion_point(module_scope)

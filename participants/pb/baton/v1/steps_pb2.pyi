@@ -68,16 +68,22 @@ class StepAnswer(_message.Message):
     def __init__(self, heeded: _Optional[bool] = ...) -> None: ...
 
 class ListApprovalsRequest(_message.Message):
-    __slots__ = ("page_size",)
+    __slots__ = ("page_size", "definition", "page_token")
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DEFINITION_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     page_size: int
-    def __init__(self, page_size: _Optional[int] = ...) -> None: ...
+    definition: str
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., definition: _Optional[str] = ..., page_token: _Optional[str] = ...) -> None: ...
 
 class ListApprovalsResponse(_message.Message):
-    __slots__ = ("approvals",)
+    __slots__ = ("approvals", "next_page_token")
     APPROVALS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
     approvals: _containers.RepeatedCompositeFieldContainer[OpenApproval]
-    def __init__(self, approvals: _Optional[_Iterable[_Union[OpenApproval, _Mapping]]] = ...) -> None: ...
+    next_page_token: str
+    def __init__(self, approvals: _Optional[_Iterable[_Union[OpenApproval, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class OpenApproval(_message.Message):
     __slots__ = ("saga_id", "definition", "step", "question", "roles", "since", "until")
