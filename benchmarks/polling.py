@@ -19,8 +19,8 @@ from orchestrator.sagalog.queries import load
 
 _SCOPE = {"shard": Int4(0), "epoch": Int8(2**62)}
 _ALL = UUID(int=0)
-# What is read on connections of the pool.
-_POOLED = ("reader.sql", "signals.sql", "holds.sql")
+# What is read on connections of the pool: the statements of these files, or these alone.
+_POOLED = ("reader.sql", "signals.sql", "holds.sql", "finished", "lately_ended")
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 _PARAMETER = re.compile(r"%\((\w+)\)[sb]")
 
@@ -37,6 +37,18 @@ POLLED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("term.sql", "unfinished_running", {"after": _ALL, "page": 500}),
     ("term.sql", "unfinished_unknown", {"after": _ALL, "page": 500}),
     ("upkeep.sql", "fold_tally", {"rows": 1000}),
+    (
+        "upkeep.sql",
+        "finished",
+        {
+            "after_s": 3600.0,
+            "behind_at": _LONG_AGO,
+            "behind": _ALL,
+            "until_at": datetime(9999, 1, 1, tzinfo=UTC),
+            "until": _ALL,
+            "rows": 200,
+        },
+    ),
     ("upkeep.sql", "lately_ended", {"definition": "benchmark", "rows": 20}),
     ("strain.sql", "backlog", {"most": 100_001}),
     ("reader.sql", "counts", {"definition": None, "states": None}),
@@ -105,7 +117,9 @@ def _explain(
         if file == "term.sql":
             connection.execute(READER_PLANS.encode())
         else:
-            connection.execute(PLANS.encode() if file in _POOLED else b"SET plan_cache_mode = force_custom_plan")
+            connection.execute(
+                PLANS.encode() if {file, name} & set(_POOLED) else b"SET plan_cache_mode = force_custom_plan"
+            )
             if generic:
                 connection.execute(b"SET plan_cache_mode = force_generic_plan")
         connection.execute(f"PREPARE polled AS {text}".encode())

@@ -18,7 +18,7 @@ from orchestrator.keeping.archive import Archive
 from orchestrator.keeping.lines import lines
 from orchestrator.keeping.port import Keepers
 from orchestrator.sagalog.port import TermLog
-from orchestrator.sagalog.upkeep_port import FinishedSaga, UpkeepLog
+from orchestrator.sagalog.upkeep_port import Ended, FinishedPage, FinishedSaga, UpkeepLog
 from orchestrator.telemetry import Metrics
 
 # A sweep works at most this share of the time.
@@ -31,10 +31,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RetentionSettings:
-    """How long finished sagas are kept, in seconds, and how many are removed by one statement."""
+    """How long finished sagas are kept, in seconds, and how many are removed by one statement.
+
+    What had to stay is looked at again for at most `again_max_s` seconds in one sweep.
+    """
 
     after_s: float
     batch: int
+    again_max_s: float = 60.0
 
 
 class Retention:
@@ -53,24 +57,50 @@ class Retention:
         self._archive = archive
         self._keepers = keepers
         self._metrics = metrics
+        # What ended up to here has been looked at, and went, or had to stay; and how far of that was looked at again.
+        self._reached: Ended | None = None
+        self._again: Ended | None = None
 
     async def sweep(self, term: TermLog) -> int:
-        """Let everything go that is due; how many sagas went. Raises Fenced, Retryable, OSError."""
-        removed = 0
-        after = None
-        while True:
-            began_s = time.monotonic()
-            page = await self._log.finished(after, self._settings.after_s, self._settings.batch)
-            kept = await self._keepers.kept([saga.id for saga in page.over]) if page.over else ()
-            for batch in _batches([saga for saga in page.over if saga.id not in kept]):
-                removed += await self._let_go(batch, term)
-            if page.last is None:
-                break
-            after = page.last
-            await asyncio.sleep((time.monotonic() - began_s) * (1 / _SHARE - 1))
+        """Let everything go that is due; how many sagas went. Raises Fenced, Retryable, OSError.
+
+        First what has become due since the last sweep, then what was due before and had to stay: so whatever is held
+        back, and for however long, keeps nothing waiting. Each saga is looked at once.
+        """
+        known = self._reached
+        removed, more = 0, True
+        while more:
+            page, gone = await self._page(self._reached, None, term)
+            self._reached, more = page.last or self._reached, page.more
+            removed += gone
+        if known is not None:
+            removed += await self._look_again(known, term)
         if removed:
             log.info("sagas_removed", sagas=removed, archived=self._archive is not None, epoch=term.epoch)
         return removed
+
+    async def _look_again(self, until: Ended, term: TermLog) -> int:
+        """Let go what may go by now of what had to stay: as far as the time goes; the next sweep goes on from there."""
+        give_up_at_s = time.monotonic() + self._settings.again_max_s
+        removed = 0
+        while True:
+            page, gone = await self._page(self._again, until, term)
+            removed += gone
+            self._again = page.last if page.more else None
+            if not page.more or time.monotonic() >= give_up_at_s:
+                return removed
+
+    async def _page(self, behind: Ended | None, until: Ended | None, term: TermLog) -> tuple[FinishedPage, int]:
+        """Look at a page, and let go what may go of it: how many went. Then rest, if there are more pages."""
+        began_s = time.monotonic()
+        page = await self._log.finished(behind, until, self._settings.after_s, self._settings.batch)
+        kept = await self._keepers.kept([saga.id for saga in page.over]) if page.over else ()
+        removed = 0
+        for batch in _batches([saga for saga in page.over if saga.id not in kept]):
+            removed += await self._let_go(batch, term)
+        if page.more:
+            await asyncio.sleep((time.monotonic() - began_s) * (1 / _SHARE - 1))
+        return page, removed
 
     async def _let_go(self, batch: Sequence[FinishedSaga], term: TermLog) -> int:
         if self._archive is not None:

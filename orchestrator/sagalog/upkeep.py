@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from orchestrator.sagalog.postgres import writer_application, writer_set_up
 from orchestrator.sagalog.queries import Statement, load
 from orchestrator.sagalog.records import SagaRecord, TransitionRecord, saga_record, transition_record
 from orchestrator.sagalog.term import scope
-from orchestrator.sagalog.upkeep_port import FinishedPage, FinishedSaga, LatelyEnded
+from orchestrator.sagalog.upkeep_port import Ended, FinishedPage, FinishedSaga, LatelyEnded
 
 _SQL = load("upkeep.sql")
 
@@ -36,6 +36,8 @@ _HISTORY_ROWS = 2_000
 _HISTORY_BYTES_MAX = 4_000_000
 
 _NO_ID = UUID(int=0)
+_FIRST = Ended(datetime.fromtimestamp(0, UTC), SagaId(_NO_ID))
+_LAST = Ended(datetime(9999, 1, 1, tzinfo=UTC), SagaId(_NO_ID))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,22 @@ class PostgresUpkeepLog:
         """See `UpkeepLog.fold_tally`."""
         return int(await self._write("fold_tally", epoch, {"rows": _FOLDED_MAX}))
 
-    async def finished(self, after: SagaId | None, after_s: float, rows: int) -> FinishedPage:
+    async def finished(self, behind: Ended | None, until: Ended | None, after_s: float, rows: int) -> FinishedPage:
         """See `UpkeepLog.finished`."""
-        parameters = {"shard": self._settings.shard, "after": after or _NO_ID, "after_s": after_s, "rows": rows}
+        behind, until = behind or _FIRST, until or _LAST
+        parameters = {
+            "shard": self._settings.shard,
+            "after_s": after_s,
+            "behind_at": behind.at,
+            "behind": behind.id,
+            "until_at": until.at,
+            "until": until.id,
+            "rows": rows,
+        }
         found = await self._pool.fetch(_SQL["finished"], parameters)
-        over = tuple(FinishedSaga(SagaId(row[0]), row[1], row[3]) for row in found if row[2])
-        return FinishedPage(over, SagaId(found[-1][0]) if len(found) == rows else None)
+        over = tuple(FinishedSaga(SagaId(row[0]), row[1], row[2]) for row in found if row[4])
+        last = Ended(found[-1][3], SagaId(found[-1][0])) if found else None
+        return FinishedPage(over, last, len(found) == rows)
 
     async def sagas(self, ids: Sequence[SagaId]) -> list[SagaRecord]:
         """See `UpkeepLog.sagas`."""

@@ -25,26 +25,18 @@ WITH fence AS MATERIALIZED (
 SELECT (SELECT count(*) FROM fence), (SELECT count(*) FROM folded);
 
 -- name: finished
--- A page of the sagas behind the id `after`, oldest first, and which of them have ended well so long ago that they may
--- go. No index is needed: ids are ordered by time, no saga ends before it begins, and what is as old as that and still
--- here is mostly what is looked for. Bounded in the rows that it looks at. A child stays as long as its parent, which may
--- yet want it undone.
-SELECT id, sequence, shard = %(shard)s AND state IN ('COMPLETED', 'COMPENSATED')
-    AND finished_at < clock_timestamp() - make_interval(secs => %(after_s)s)
-    AND NOT EXISTS (SELECT 1 FROM baton.saga AS p WHERE p.id = s.parent) AS over,
-    pg_column_size(input) + coalesce(pg_column_size(result), 0)
+-- A page of the sagas that ended well so long ago that they may go, behind one place and up to another, by their end; and
+-- which of them may go as far as the log knows. The index saga_over holds nothing else. A child stays as long as its
+-- parent, which may yet want it undone. No EXISTS: the planner may hash the ids of all sagas for it. The time is that of
+-- the statement, so that the index scan ends at it.
+SELECT id, sequence, pg_column_size(input) + coalesce(pg_column_size(result), 0), finished_at,
+    (SELECT true FROM baton.saga AS p WHERE p.id = s.parent) IS NULL
 FROM baton.saga AS s
-WHERE id > %(after)s
-    AND id < (
-        SELECT rpad(
-            lpad(
-                to_hex((extract(epoch FROM clock_timestamp() - make_interval(secs => %(after_s)s)) * 1000)::bigint),
-                12, '0'
-            ),
-            32, '0'
-        )::uuid
-    )
-ORDER BY id
+WHERE shard = %(shard)s AND state IN ('COMPLETED', 'COMPENSATED') AND finished_at IS NOT NULL
+    AND finished_at < statement_timestamp() - make_interval(secs => %(after_s)s)
+    AND (finished_at, id) > (%(behind_at)s, %(behind)s)
+    AND (finished_at, id) <= (%(until_at)s, %(until)s)
+ORDER BY finished_at, id
 LIMIT %(rows)s;
 
 -- name: archived_sagas

@@ -24,12 +24,21 @@ class FinishedSaga:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Ended:
+    """A place in the order in which sagas ended: that of the saga `id`, which ended at `at`."""
+
+    at: datetime
+    id: SagaId
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedPage:
-    """What a page of old sagas has that may go; the next page begins behind `last`, None when there is none."""
+    """What a page of old sagas has that may go, and the last place that it looked at; `more`: others may follow."""
 
     over: tuple[FinishedSaga, ...]
-    last: SagaId | None
+    last: Ended | None
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +74,11 @@ class UpkeepLog(Protocol):
         """Fold some of what has changed into the sums of the tally; how many changes. 0 when none are left."""
         ...
 
-    async def finished(self, after: SagaId | None, after_s: float, rows: int) -> FinishedPage:
-        """Of the next `rows` old sagas behind `after`, those that ended well more than `after_s` seconds ago."""
+    async def finished(self, behind: Ended | None, until: Ended | None, after_s: float, rows: int) -> FinishedPage:
+        """Of the next `rows` sagas that ended well more than `after_s` seconds ago, those that may go.
+
+        They come in the order of their ends, from behind one place up to another, that one included.
+        """
         ...
 
     async def sagas(self, ids: Sequence[SagaId]) -> list[SagaRecord]:

@@ -73,13 +73,13 @@ class World:
     async def over(self, after_s: float = HOUR_S, rows: int = 100) -> list[FinishedSaga]:
         """What may go, by as many pages as it takes."""
         found: list[FinishedSaga] = []
-        after = None
+        behind = None
         while True:
-            page = await self.log.finished(after, after_s, rows)
+            page = await self.log.finished(behind, None, after_s, rows)
             found += page.over
-            if page.last is None:
+            if not page.more:
                 return found
-            after = page.last
+            behind = page.last
 
 
 @pytest.fixture
@@ -176,6 +176,33 @@ async def test_only_what_ended_well_and_long_ago_may_go(world: World) -> None:
         assert {saga.id for saga in over} == {old, undone}
         assert all(saga.sequence == 2 and saga.size_bytes > 0 for saga in over)
     assert live_and_old in world.ids()
+
+
+async def test_what_is_live_or_parked_is_not_even_looked_at_however_old_it_is(world: World) -> None:
+    for state in STATES:
+        if state not in ("COMPLETED", "COMPENSATED"):
+            world.insert(state, 9 * HOUR_S)
+    young = world.insert("COMPLETED", HOUR_S / 2)
+    page = await world.log.finished(None, None, HOUR_S, 1)
+    assert (page.over, page.last, page.more) == ((), None, False)
+    page = await world.log.finished(None, None, HOUR_S / 4, 1)
+    assert (page.over[0].id, page.more) == (young, True)
+
+
+async def test_pages_come_by_the_time_of_the_end_and_go_no_further_than_is_asked(world: World) -> None:
+    ends = (5, 2, 4, 3, 6)
+    in_order = [world.insert("COMPLETED", hours * HOUR_S) for hours in sorted(ends, reverse=True)]
+    with psycopg.connect(world.dsn) as connection:
+        # Two at the very same moment: then the id decides.
+        at = connection.execute("SELECT finished_at FROM baton.saga WHERE id = %s", [in_order[2]]).fetchone()
+        assert at is not None
+        connection.execute("UPDATE baton.saga SET finished_at = %s WHERE id = %s", [at[0], in_order[1]])
+    for rows in (1, 2, 3, 7):
+        assert [saga.id for saga in await world.over(rows=rows)] == in_order
+    second = (await world.log.finished(None, None, HOUR_S, 2)).last
+    fourth = (await world.log.finished(None, None, HOUR_S, 4)).last
+    page = await world.log.finished(second, fourth, HOUR_S, 9)
+    assert ([saga.id for saga in page.over], page.last, page.more) == (in_order[2:4], fourth, False)
 
 
 async def test_what_is_removed_is_gone_with_all_that_belongs_to_it(world: World) -> None:

@@ -70,6 +70,7 @@ def test_no_look_reads_the_sagas_that_wait_whether_the_statistics_know_of_them_o
     assert indexes["term.next_due"] == "Index Only Scan saga_due"
     assert indexes["term.pending"] == "Index Scan saga_awake"
     assert indexes["signals.asked"] == "Index Scan saga_asked"
+    assert indexes["upkeep.finished"].startswith("Index Scan saga_over")
     assert "saga_asleep" in indexes["reader.oldest"]
     assert "saga_live" not in indexes["reader.oldest"]
 
@@ -98,3 +99,57 @@ def test_a_page_of_approvals_reads_its_own_sagas_however_many_ask_and_however_ma
     for before, after in [*zip(few, unknown, strict=True), *zip(few, known, strict=True)]:
         assert after.blocks <= before.blocks + BLOCKS_MORE_MAX, (before.blocks, after.blocks, after.nodes)
         assert {"saga_asked"} == {node["Index Name"] for node in after.nodes if node.get("Relation Name") == "saga"}
+
+
+ENDED = """
+    INSERT INTO baton.saga
+        (id, shard, request_id, request_hash, definition, version, state, input, sequence, epoch, finished_at)
+    SELECT gen_random_uuid(), 0, gen_random_uuid()::text, '', 'benchmark', 1,
+        (ARRAY['COMPLETED', 'COMPENSATED', 'FAILED'])[1 + n %% 3], '{}', 2, 1, now() - make_interval(secs => %s + n)
+    FROM generate_series(1, %s) AS n
+"""
+
+
+def test_a_page_of_what_may_go_reads_its_own_sagas_however_many_are_kept(database: str) -> None:
+    migrate(database)
+    wanted = next(parameters for _, name, parameters in POLLED if name == "finished") | {"rows": 50}
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(ENDED.encode(), [7200, 300])
+
+        def pages() -> list[Plan]:
+            """The first page, and one in the middle, up to a place that is not far behind it."""
+            places = connection.execute(PLACES.encode()).fetchall()
+            middle = {
+                "behind_at": places[0][0],
+                "behind": places[0][1],
+                "until_at": places[1][0],
+                "until": places[1][1],
+            }
+            return [
+                plan_of(connection, "upkeep.sql", "finished", wanted | behind, generic=generic)
+                for generic in (False, True)
+                for behind in ({}, middle)
+            ]
+
+        few = pages()
+        connection.execute(ENDED.encode(), [10_000, MANY])
+        connection.execute(ENDED.encode(), [-MANY - 10, MANY])
+        connection.execute(SLEEPERS.encode(), [MANY])
+        unknown = pages()
+        connection.execute("VACUUM ANALYZE baton.saga")
+        known = pages()
+    for before, after in [*zip(few, unknown, strict=True), *zip(few, known, strict=True)]:
+        assert after.blocks <= before.blocks + BLOCKS_MORE_MAX, (before.blocks, after.blocks, after.nodes)
+        assert "Index Scan saga_over" in after.scans
+        assert "Seq Scan saga" not in after.scans
+
+
+PLACES = """
+    SELECT finished_at, id FROM (
+        SELECT finished_at, id, row_number() OVER (ORDER BY finished_at, id) AS n
+        FROM baton.saga
+        WHERE state IN ('COMPLETED', 'COMPENSATED') AND finished_at < now() - interval '1 hour'
+    ) AS over
+    WHERE n IN (60, 130)
+    ORDER BY n
+"""

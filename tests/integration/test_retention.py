@@ -52,11 +52,15 @@ class Failing(PostgresUpkeepLog):
 
 
 class Keeping(NobodyKeeps):
-    """Keeps what it is told to keep."""
+    """Keeps what it is told to keep, and knows what it was asked for."""
 
     ids: frozenset[SagaId] = frozenset()
 
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
     async def kept(self, sagas: Sequence[SagaId]) -> Collection[SagaId]:
+        self.asked += [str(saga) for saga in sagas]
         return self.ids
 
 
@@ -72,9 +76,9 @@ class World:
     keepers: Keeping = field(default_factory=Keeping)
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
-    def retention(self, batch: int = 3, archive: bool = True) -> Retention:
+    def retention(self, batch: int = 3, archive: bool = True, again_max_s: float = 60.0) -> Retention:
         made = Archive(self.folder, "test") if archive else None
-        return Retention(RetentionSettings(AFTER_S, batch), self.log, made, self.keepers, self.metrics)
+        return Retention(RetentionSettings(AFTER_S, batch, again_max_s), self.log, made, self.keepers, self.metrics)
 
     def insert(self, count: int, state: str = "COMPLETED", ended_s_ago: float = 2 * AFTER_S) -> set[str]:
         made = set()
