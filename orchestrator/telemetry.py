@@ -128,7 +128,7 @@ class Metrics:
         )
         self.oldest_saga = Gauge(
             "baton_oldest_saga_timestamp_seconds",
-            "Unix time at which the oldest saga in a state that is not done was started; 0: there is none.",
+            "Start of the oldest saga that is not done and not paused by a person; PAUSED: paused one by one. 0: none.",
             ["state"],
             registry=registry,
         )

@@ -10,7 +10,7 @@ C = 'cluster=~"$cluster"'
 R = "$__rate_interval"
 # What says that a call's outcome is unknown, or that the participant could not do it now.
 TROUBLE = ', code=~"UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|ABORTED|UNKNOWN|INTERNAL|CANCELLED"'
-LIVE = ', state!="FAILED"'
+LIVE = ', state!~"FAILED|PAUSED"'
 UNDONE = ', state=~"COMPENSATED|FAILED"'
 # Names the replica whatever labels the targets have.
 NAMED = "* on (job, instance) group_left (replica) baton_replica_info"

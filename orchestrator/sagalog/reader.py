@@ -131,7 +131,11 @@ class Reader:
         return {(row[0], row[1]): int(row[2]) for row in await self._pool.fetch(_SQL["counts"], wanted)}
 
     async def oldest(self) -> dict[str, float]:
-        """When the oldest saga of each state that is not done was started, in Unix time; 0 where there is none."""
+        """When the oldest saga of each state that is not done was started, in Unix time; 0 where there is none.
+
+        What waits because a person has paused it counts for no state of life; PAUSED has the oldest saga that was
+        paused by itself.
+        """
         return {row[0]: float(row[1]) for row in await self._pool.fetch(_SQL["oldest"], {"shard": self._shard})}
 
     async def ping(self) -> None:

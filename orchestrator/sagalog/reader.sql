@@ -204,7 +204,8 @@ ORDER BY definition, state;
 
 -- name: oldest
 -- By the ids, which are ordered by time: the first entries of an index for each state, however many sagas there are. What
--- waits because a person has paused it is left out. A saga that is to begin later is not old, and sleeps.
+-- waits because a person has paused it is left out; PAUSED has the oldest of those that were paused by themselves. A saga
+-- that is to begin later is not old, and sleeps.
 -- What a pause of its definition or participant holds wakes now and then, asks in vain, and sleeps again: it is awake for
 -- a moment, with a row behind it that says PAUSED. So of those that are awake a few are looked at until one is not so.
 SELECT live.state, coalesce(extract(epoch FROM least(awake.created_at, asleep.created_at)), 0)::float8
@@ -249,6 +250,14 @@ SELECT 'PENDING', coalesce(extract(epoch FROM (
 UNION ALL
 SELECT 'FAILED', coalesce(extract(epoch FROM (
     SELECT created_at FROM baton.saga WHERE shard = %(shard)s AND state = 'FAILED' ORDER BY id LIMIT 1
+)), 0)::float8
+UNION ALL
+SELECT 'PAUSED', coalesce(extract(epoch FROM (
+    SELECT created_at
+    FROM baton.saga
+    WHERE shard = %(shard)s AND set_aside AND next_run_at = 'infinity'
+    ORDER BY id
+    LIMIT 1
 )), 0)::float8;
 
 -- name: ping

@@ -28,7 +28,7 @@ SAGAS = (
     ),
     Panel(
         "Age of the oldest",
-        "Of the sagas that are not finished.",
+        "Of the sagas that are not finished, and that no person has paused.",
         ((f"max({age('baton_oldest_saga_timestamp_seconds', 'state', LIVE)})", ""),),
         "s",
         "stat",
@@ -79,7 +79,7 @@ SAGAS = (
     ),
     Panel(
         "Age of the oldest, by state",
-        "Since its start; of FAILED ones, which are parked, too.",
+        "Since its start. PAUSED are those that a person has paused one by one; no other state counts what is paused.",
         ((age("baton_oldest_saga_timestamp_seconds", "state"), "{{state}}"),),
         "s",
     ),

@@ -201,7 +201,7 @@ async def test_the_oldest_saga_of_each_state_is_found_by_an_index(
     reader: Reader, insert: Insert, settings: LogSettings
 ) -> None:
     states = ("PENDING", "RUNNING", "COMPENSATING", "FAILED")
-    assert await reader.oldest() == dict.fromkeys(states, 0.0)
+    assert await reader.oldest() == dict.fromkeys((*states, "PAUSED"), 0.0)
     oldest = {state: insert(state) for state in states[1:]}
     for state in (*states[1:], "COMPLETED"):
         insert(state)
@@ -210,13 +210,13 @@ async def test_the_oldest_saga_of_each_state_is_found_by_an_index(
         saga = await reader.saga(oldest_id)
         assert saga is not None
         started_at[state] = pytest.approx(saga.created_at.timestamp())
-    assert await reader.oldest() == {"PENDING": 0.0, **started_at}
+    assert await reader.oldest() == {"PENDING": 0.0, "PAUSED": 0.0, **started_at}
     statement = load("reader.sql")["oldest"]
     async with await psycopg.AsyncConnection.connect(settings.dsn, autocommit=True) as connection:
         await connection.execute("SET enable_seqscan = off")
         plan = await (await connection.execute(b"EXPLAIN " + statement.text, {"shard": 0})).fetchall()
     lines = "\n".join(row[0] for row in plan)
-    for index in ("saga_awake", "saga_asleep", "saga_parked"):
+    for index in ("saga_awake", "saga_asleep", "saga_parked", "saga_paused"):
         assert index in lines
     assert "Sort" not in lines
 

@@ -18,6 +18,9 @@ CREATE INDEX IF NOT EXISTS saga_asked ON baton.saga ((definition || ''), asked_a
 CREATE INDEX IF NOT EXISTS saga_asleep ON baton.saga (shard, state, id)
     WHERE state IN ('RUNNING', 'COMPENSATING') AND next_run_at IS NOT NULL AND set_aside IS NULL;
 
+-- The sagas that a person has paused by themselves: nothing wakes those but a person.
+CREATE INDEX IF NOT EXISTS saga_paused ON baton.saga (shard, id) WHERE set_aside AND next_run_at = 'infinity';
+
 -- What waits already. A step that asks for an approval has no intent before it, as one that waits for a time; which of
 -- the two it is, only its definition says, in words that are not to be read here. So all are taken whose definition may
 -- ask for an approval: whoever lists them looks, and the next transition of each sets it right.
