@@ -101,6 +101,10 @@ class Database:
         path = sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema))
         await connection.execute(path)
         await connection.execute(sql.SQL("SET lock_timeout TO {}").format(sql.Literal(self._lock_wait_max_ms)))
+        if _read_only(connection):
+            # It took writes when it was chosen: what was drained meanwhile did not have this connection yet.
+            await connection.close()
+            raise psycopg.OperationalError("the server has just turned read-only")
 
 
 def _read_only(connection: Connection) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 from uuid import UUID
 
@@ -28,7 +29,7 @@ from orchestrator.sagalog.queries import Statement
 from orchestrator.sagalog.records import NewSaga
 from orchestrator.sagalog.term import PostgresTermLog
 from orchestrator.telemetry import Metrics
-from participants.database import Database
+from participants.database import Connection, Database
 from participants.settings import ParticipantSettings
 from tests.unit.sagas import moment
 
@@ -233,4 +234,35 @@ async def test_a_participant_leaves_a_primary_that_has_turned_read_only(pair: Po
         async with database.connection() as connection:
             await connection.execute("INSERT INTO stock VALUES (1)")
     finally:
+        await database.close()
+
+
+async def test_a_connection_that_is_made_while_the_primary_turns_read_only_is_not_used(
+    pair: PostgresPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned, configured = asyncio.Event(), count()
+    configure = Database._configure
+
+    async def slowly(self: Database, connection: Connection) -> None:
+        if next(configured) > 0:
+            await turned.wait()
+        await configure(self, connection)
+
+    monkeypatch.setattr(Database, "_configure", slowly)
+    database = Database(ParticipantSettings(dsn=pair.create_database("shop")), "inventory")
+    await database.open([])
+    try:
+        async with database.connection() as connection:
+            await connection.execute("CREATE TABLE IF NOT EXISTS stock (pieces integer)")
+        pair.turn_read_only()
+        pair.promote()
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            async with database.connection() as connection:
+                await connection.execute("INSERT INTO stock VALUES (1)")
+        turned.set()
+        for _ in range(3):
+            async with database.connection() as connection:
+                await connection.execute("INSERT INTO stock VALUES (1)")
+    finally:
+        turned.set()
         await database.close()
