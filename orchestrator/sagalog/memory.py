@@ -128,7 +128,7 @@ class MemorySagaLog:
         for one in heard:
             posted = self.posted.get(one.signal_id)
             if posted is not None and not posted.heard:
-                posted.heard, posted.refusal = True, one.refusal
+                posted.heard, posted.refusal, posted.heard_at = True, one.refusal, self.now()
                 if posted.signal.verb is Verb.UNDO and one.refusal:
                     self._tell_parent(self.rows[posted.saga_id], "REFUSED", None, one.refusal)
 

@@ -47,6 +47,7 @@ class Posted:
     signal: Signal
     heard: bool = False
     refusal: str = ""
+    heard_at: datetime | None = None
 
 
 def stored_row(row: Row) -> StoredSaga:

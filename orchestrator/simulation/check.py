@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -24,10 +25,9 @@ from orchestrator.saga.events import PAUSED, Status
 from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.sagalog.port import child_request
 from orchestrator.simulation.coverage import features
-from orchestrator.simulation.postgres import Logged
 from orchestrator.simulation.promises import broken
 from orchestrator.simulation.replica import MIDNIGHT
-from orchestrator.simulation.story import stories
+from orchestrator.simulation.story import after_pivot, in_force, stories
 from orchestrator.simulation.together import broken_together
 from orchestrator.simulation.world import CALM_AFTER_S, SimulatedWorld
 
@@ -65,13 +65,14 @@ def _evidence(world: SimulatedWorld) -> Evidence:
             )
             for row in rows
         ],
-        steps=[_step(world, row) for row in sorted(history.rows, key=lambda row: (row.saga_id, row.event.sequence))],
+        steps=list(_steps(world)),
         epochs=[EpochRow(0, row.epoch, row.holder, row.cause, _at(row.at_s)) for row in history.raises],
         definitions={
-            (name, definition.version): tuple(
+            (name, version): tuple(
                 StepShape(step.name, step.compensation is not None, step.work is Work.CALL) for step in definition.steps
             )
-            for name, definition in world.definitions.items()
+            for name in world.library.first
+            for version, definition in world.library.versions(name).items()
         },
         effects=[
             EffectRow(
@@ -88,11 +89,12 @@ def _evidence(world: SimulatedWorld) -> Evidence:
     )
 
 
-def _step(world: SimulatedWorld, row: Logged) -> StepRow:
-    event = row.event
-    definition = world.definitions[world.postgres.log.rows[row.saga_id].definition]
-    name = definition.step(event.position).name if event.position else ""
-    return StepRow(str(row.saga_id), event.sequence, name, event.status.value, event.epoch, _at(row.at_s))
+def _steps(world: SimulatedWorld) -> Iterator[StepRow]:
+    versions = {identity: in_force(row, world.library) for identity, row in world.postgres.log.rows.items()}
+    for row in sorted(world.postgres.history.rows, key=lambda row: (row.saga_id, row.event.sequence)):
+        event = row.event
+        name = versions[row.saga_id][event.sequence].step(event.position).name if event.position else ""
+        yield StepRow(str(row.saga_id), event.sequence, name, event.status.value, event.epoch, _at(row.at_s))
 
 
 def _at(at_s: float) -> datetime:
@@ -129,12 +131,13 @@ def _may_park(world: SimulatedWorld, saga_id: SagaId) -> bool:
     It was made unreadable, a compensation ran out of tries, or a step failed for which there is no way back.
     """
     row = world.postgres.log.rows[saga_id]
-    if saga_id in world.postgres.history.corrupt or row.version != 1 or world.poisons(row.input["order"]):
+    unknown = world.library.get(row.definition, row.version) is None
+    if unknown or saga_id in world.postgres.history.corrupt or world.poisons(row.input["order"]):
         return True
-    definition = world.definitions[row.definition]
-    forward = definition.descendants[definition.pivot - 1] | {definition.pivot} if definition.pivot else frozenset()
+    versions = in_force(row, world.library)
     return any(
-        event.status is Status.COMPENSATION_FAILED or (event.status is Status.PARKED and event.position in forward)
+        event.status is Status.COMPENSATION_FAILED
+        or (event.status is Status.PARKED and event.position in after_pivot(versions[event.sequence]))
         for event in row.events
     )
 

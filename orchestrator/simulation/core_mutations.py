@@ -10,14 +10,16 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.saga import acting, evolve, undoing
-from orchestrator.saga.definition import Step, Work
-from orchestrator.saga.events import Event, Status
+from orchestrator.saga import acting, evolve, moving, signals, undoing, whole
+from orchestrator.saga.definition import Definition, Step, Work
+from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.model import Cursor, Phase, Saga, SagaState
+from orchestrator.saga.moving import Destination, Obstacle
 from orchestrator.saga.script import Script
+from orchestrator.sagalog import restoring
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
-from orchestrator.sagalog.port import NewChild
+from orchestrator.sagalog.port import NewChild, StoredSaga
 
 Core = Callable[[], AbstractContextManager[None]]
 
@@ -60,6 +62,8 @@ _not_done = evolve._not_done
 _undo_child = MemorySagaLog.undo_child
 _waits_until = acting._waits_until
 _waited = acting.waited
+_move = Script.move
+_obstacles = moving.obstacles
 _deadline = Saga.deadline.fget  # type: ignore[attr-defined]
 
 
@@ -116,6 +120,42 @@ def _undo_once(log: MemorySagaLog, parent: Saga, step: str, asking: int) -> str:
     return _undo_child(log, parent, step, 1)
 
 
+# Moves.
+
+
+def _only_of_the_whole(saga: Saga, to: Destination, now: Any) -> list[Obstacle]:
+    return [obstacle for obstacle in _obstacles(saga, to, now) if not obstacle.step]
+
+
+def _called_otherwise(saga: Saga, step: Step, position: int) -> tuple[str, ...]:
+    return (*moving._POLICY, *moving._UNDO_POLICY, *moving._CALLED)
+
+
+def _unsigned(script: Script, to: Definition, order: Order | None) -> None:
+    _move(script, to, None)
+
+
+def _with_new_budgets(script: Script, to: Definition, order: Order | None) -> None:
+    _move(script, to, order)
+    script.saga = replace(script.saga, open=tuple(replace(cursor, failures=0) for cursor in script.saga.open))
+
+
+def _as_its_row_says(stored: StoredSaga) -> tuple[int, ...]:
+    return (stored.version,)
+
+
+MOVES: dict[str, Core] = {
+    "moved-regardless": _instead((signals, "obstacles", _only_of_the_whole)),
+    "moved-in-name-alone": _instead((whole, "redefined", lambda saga, event, versions: saga)),
+    "move-doubt-is-no-call": _instead((moving, "reached", lambda cursor: cursor.reached)),
+    "move-calls-otherwise": _instead((moving, "_free", _called_otherwise)),
+    "move-to-another-place": _instead((moving, "_of_place", lambda saga, new, position, standing: iter(()))),
+    "move-unsigned": _instead((Script, "move", _unsigned)),
+    "move-renews-budgets": _instead((Script, "move", _with_new_budgets)),
+    "move-forgotten": _instead((restoring, "versions", _as_its_row_says)),
+    "move-mends-nothing": _instead((moving, "_POLICY", ())),
+}
+
 CORE: dict[str, Core] = {
     "pivot-is-no-seal": _instead((Saga, "sealed", property(lambda saga: False))),
     "oldest-undone-first": _instead((evolve, "undoable", _oldest), (undoing, "undoable", _oldest)),
@@ -136,4 +176,5 @@ CORE: dict[str, Core] = {
     "child-begun-again": _instead((MemorySagaLog, "begin_child", _begin_again)),
     "child-end-untold": _instead((MemorySagaLog, "_tell_end", lambda log, child: None)),
     "child-undone-once": _instead((MemorySagaLog, "undo_child", _undo_once)),
+    **MOVES,
 }

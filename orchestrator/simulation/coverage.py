@@ -51,6 +51,16 @@ WANTED: dict[str, float] = {
     "held by a pause": 60,
     "limit in the retry policy": 40,
     "long sleep": 60,
+    "move refused: what has begun differs": 120,
+    "move refused: no such version": 15,
+    "moved": 150,
+    "moved back": 35,
+    "moved before it began": 30,
+    "moved beside a call under way": 50,
+    "moved when it was parked, and retried": 1.5,
+    "moved while it turned back": 25,
+    "moved, and carried on by another leader": 90,
+    "moved, and something begun that only that version has": 6,
     "order refused": 150,
     "parked at the pivot or behind it": 60,
     "parked, and retried": 20,
@@ -126,6 +136,7 @@ def shortfalls(counts: Counter[str], seeds: int) -> dict[str, float]:
 def _of(story: Story) -> Iterator[str]:
     yield from _side_by_side(story)
     yield from _whole(story)
+    yield from _moved(story)
     parked = False
     for row in story.rows:
         event = row.event
@@ -143,7 +154,7 @@ def _of(story: Story) -> Iterator[str]:
 
 def _of_step(story: Story, row: Logged) -> Iterator[str]:
     event = row.event
-    step = story.definition.step(event.position)
+    step = story.step(row)
     if (found := _FOUND.get(event.status)) is not None and (name := found(step, event)):
         yield name
     if event.status is Status.WAITING and step.delay is not None and event.retry_at is not None:
@@ -215,6 +226,33 @@ def _side_by_side(story: Story) -> Iterator[str]:
             retries[event.position] = event.epoch
 
 
+def _moved(story: Story) -> Iterator[str]:
+    for number, row in enumerate(story.rows):
+        if row.event.status is not Status.MOVED:
+            continue
+        before, behind = story.rows[:number], story.rows[number + 1 :]
+        told = row.event.result or {}
+        yield "moved back" if told["to"] < told["from"] else "moved"
+        latest = {one.event.position: one.event.status for one in before}
+        if not before:
+            yield "moved before it began"
+        if ACTING & set(latest.values()) or Status.COMPENSATING in latest.values():
+            yield "moved beside a call under way"
+        if (
+            before
+            and before[-1].event.status is Status.PARKED
+            and any(one.event.status is Status.RETRIED for one in behind)
+        ):
+            yield "moved when it was parked, and retried"
+        if any(one.event.status is Status.COMPENSATING for one in before):
+            yield "moved while it turned back"
+        if any(one.event.epoch != row.event.epoch for one in behind):
+            yield "moved, and carried on by another leader"
+        names = {step.name for step in story.under(row).steps}
+        if any(one.event.position and story.step(one).name not in names for one in behind):
+            yield "moved, and something begun that only that version has"
+
+
 def _whole(story: Story) -> Iterator[str]:
     sealed_at_s = story.sealed_at_s
     if sealed_at_s is not None:
@@ -232,8 +270,13 @@ def _whole(story: Story) -> Iterator[str]:
             yield "unknown outcome undone"
 
 
+_NOT_MOVED = {"cannot be moved to": "what has begun differs", "there is no version": "no such version"}
+
+
 def _of_signal(posted: Posted) -> Iterator[str]:
     verb = posted.signal.verb
+    if verb is Verb.MOVE and posted.refusal:
+        yield from (f"move refused: {why}" for words, why in _NOT_MOVED.items() if words in posted.refusal)
     if verb in (Verb.COMPLETE, Verb.FAIL):
         if not posted.heard:
             return

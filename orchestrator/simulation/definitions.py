@@ -59,24 +59,28 @@ def draw_taste(chance: random.Random) -> Taste:
     return Taste(**{name: chance.choice((0.0, 0.1, 0.2, 0.4)) for name in names})
 
 
-def draw_definitions(chance: random.Random) -> dict[str, Definition]:
-    """The definitions of one seed by name, each in version 1. Later ones may run earlier ones as children."""
+def draw_documents(chance: random.Random) -> dict[str, Document]:
+    """The definitions of one seed by name, as they are written. Later ones may run earlier ones as children."""
     taste = draw_taste(chance)
-    drawn: dict[str, Definition] = {}
+    drawn: dict[str, Document] = {}
     for number in range(DEFINITIONS):
         author = _Author(chance, taste, _childless(drawn, number))
-        document = author.document(f"d{number}")
-        definition = parse(json.dumps(document), 1)
-        if errors := lint(definition).errors:
-            raise InvariantError(f"a definition was drawn that the linter refuses: {errors} {document}")
-        drawn[definition.name] = definition
+        drawn[f"d{number}"] = author.document(f"d{number}")
     return drawn
 
 
-def _childless(drawn: dict[str, Definition], number: int) -> list[str]:
+def first_version(document: Document) -> Definition:
+    """A drawn definition as it is read. Raises InvariantError when the linter refuses it."""
+    definition = parse(json.dumps(document), 1)
+    if errors := lint(definition).errors:
+        raise InvariantError(f"a definition was drawn that the linter refuses: {errors} {document}")
+    return definition
+
+
+def _childless(drawn: dict[str, Document], number: int) -> list[str]:
     """What a definition may run: those before it, and unless it is the last one, only what runs nothing itself."""
     if number < DEFINITIONS - 1:
-        return [name for name, earlier in drawn.items() if all(step.child is None for step in earlier.steps)]
+        return [name for name, earlier in drawn.items() if all("saga" not in step for step in earlier["steps"])]
     return list(drawn)
 
 
@@ -106,7 +110,7 @@ class _Author:
         if self._likes(self._taste.undo_together * 2.5):
             document["compensate"] = "parallel"
         if self._likes(self._taste.deadline):
-            document["within"] = _time(self._waits_s + self._chance.choice((6.5, 9.0, 14.0)))
+            document["within"] = in_ms(self._waits_s + self._chance.choice((6.5, 9.0, 14.0)))
         return document
 
     def _after(self, number: int, pivot: int) -> list[str]:
@@ -134,7 +138,7 @@ class _Author:
         if self._likes(self._taste.delay / 2):
             return step | self._delay()
         if not behind and self._likes(self._taste.approval / 2):
-            within = {"within": _time(self._chance.uniform(1.0, 6.0))} if self._likes(0.5) else {}
+            within = {"within": in_ms(self._chance.uniform(1.0, 6.0))} if self._likes(0.5) else {}
             return step | {"approval": {"question": "Is it to be done?"}} | within
         if self._children and self._likes(self._taste.child):
             return step | self._child(number < pivot)
@@ -146,7 +150,7 @@ class _Author:
             return {"delay": {"until": "input.until"}}
         seconds = self._chance.uniform(0.05, 1.0) if self._likes(0.5) else self._chance.uniform(1.5, 5.0)
         self._waits_s += seconds
-        return {"delay": _time(seconds)}
+        return {"delay": in_ms(seconds)}
 
     def _child(self, before_pivot: bool) -> Document:
         given = {name: f"input.{name}" for name in _GIVEN}
@@ -155,7 +159,7 @@ class _Author:
         if self._likes(self._taste.nothing_to_undo):
             step |= {"compensation": "none", **({"reason": "it may stay"} if before_pivot else {})}
         if self._likes(self._taste.limit / 2):
-            step["within"] = _time(self._chance.uniform(3.0, 6.0))
+            step["within"] = in_ms(self._chance.uniform(3.0, 6.0))
         return step
 
     def _call(self, name: str, number: int, pivot: int, before: set[str]) -> Document:
@@ -172,12 +176,12 @@ class _Author:
         elif not behind and number != pivot:
             step |= {"compensation": "none", "reason": "nothing has to be undone"}
         if self._likes(taste.later):
-            step |= {"answer": "later", "within": _time(self._chance.uniform(2.0, 6.0))}
+            step |= {"answer": "later", "within": in_ms(self._chance.uniform(2.0, 6.0))}
             if self._likes(0.5):
-                step["heartbeat"] = _time(self._chance.uniform(0.8, 1.8))
+                step["heartbeat"] = in_ms(self._chance.uniform(0.8, 1.8))
         elif self._likes(taste.limit):
             beside = step["retry"] if self._likes(0.5) else step
-            beside["within"] = _time(self._chance.uniform(1.0, 4.0))
+            beside["within"] = in_ms(self._chance.uniform(1.0, 4.0))
         if self._likes(taste.query):
             step |= {
                 "on_unknown": "query",
@@ -198,14 +202,14 @@ class _Author:
             "retry": retry,
         }
         if self._likes(self._taste.limit / 2):
-            undo["within"] = _time(self._chance.uniform(4.0, 9.0))
+            undo["within"] = in_ms(self._chance.uniform(4.0, 9.0))
         return undo
 
     def _retry(self) -> Document:
         chance = self._chance
         retries = chance.choice((0, 1, 2, 2, 4))
         retry: Document = {
-            "initial": _time(chance.uniform(0.05, 0.3)),
+            "initial": in_ms(chance.uniform(0.05, 0.3)),
             "max": "1s",
             "multiplier": chance.choice((1, 2, 3)),
             "jitter": chance.choice((0, 0.2, 1)),
@@ -216,5 +220,5 @@ class _Author:
         return retry
 
 
-def _time(seconds: float) -> str:
+def in_ms(seconds: float) -> str:
     return f"{round(seconds * 1000)}ms"

@@ -13,6 +13,7 @@ from orchestrator.saga.definition import Definition, Work
 from orchestrator.saga.model import Json
 from orchestrator.sagalog.memory_rows import MIDNIGHT
 from orchestrator.simulation.definitions import SERVICES
+from orchestrator.simulation.editions import Library
 from orchestrator.simulation.loop import BEGINNING_S
 from orchestrator.simulation.postgres import NewSaga
 from orchestrator.simulation.term_log import Line
@@ -66,24 +67,24 @@ class _Known(Compiled):
 class RemoteRegistry(Registry):
     """The definitions as a replica finds them: a version is read from Postgres once and kept."""
 
-    def __init__(self, line: Line, definitions: Mapping[str, Definition]) -> None:
+    def __init__(self, line: Line, library: Library) -> None:
         self._line = line
-        self._definitions = definitions
+        self._library = library
         self._kept: dict[tuple[str, int], Compiled] = {}
 
     async def get(self, name: str, version: int) -> Compiled:
         """One version. Raises NotFound, LogUnavailable."""
         compiled = self._kept.get((name, version))
         if compiled is None:
-            definition = await self._line.read(lambda _: self._definitions.get(name))
-            if definition is None or version != definition.version:
+            definition = await self._line.read(lambda _: self._library.get(name, version))
+            if definition is None:
                 raise NotFound(f"there is no version {version} of definition {name!r}")
             compiled = self._kept[name, version] = _Known(definition, {})
         return compiled
 
     async def newest(self, name: str) -> Compiled:
         """The newest version, which is asked for every time. Raises NotFound, LogUnavailable."""
-        definition = await self._line.read(lambda _: self._definitions.get(name))
+        definition = await self._line.read(lambda _: self._library.newest(name))
         if definition is None:
             raise NotFound(f"there is no definition {name!r}")
         return await self.get(name, definition.version)

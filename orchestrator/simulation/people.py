@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.errors import CorruptLog
-from orchestrator.saga.definition import Definition, Step, Work
+from orchestrator.saga.definition import Step, Work
 from orchestrator.saga.events import Event, Order, Status
 from orchestrator.saga.model import Kind, Phase, Saga, SagaId, SagaState
 from orchestrator.saga.signals import NEEDS_EVIDENCE, Signal, Verb
@@ -21,6 +20,7 @@ from orchestrator.sagalog.memory_rows import Row, stored_row
 from orchestrator.sagalog.restoring import restored
 from orchestrator.simulation.answering import Spawn
 from orchestrator.simulation.clients import Outside
+from orchestrator.simulation.editions import Library
 from orchestrator.simulation.postgres import PostgresModel
 from orchestrator.simulation.trace import Trace
 
@@ -63,7 +63,7 @@ class People:
     def __init__(
         self,
         postgres: PostgresModel,
-        definitions: Mapping[str, Definition],
+        library: Library,
         outside: Outside,
         chance: random.Random,
         trace: Trace,
@@ -72,7 +72,7 @@ class People:
         self.approved: set[tuple[SagaId, str]] = set()
         self._mood = draw_mood(chance)
         self._postgres = postgres
-        self._definitions = definitions
+        self._library = library
         self._outside = outside
         self._chance = chance
         self._trace = trace
@@ -149,11 +149,11 @@ class People:
 
     def _restored(self, row: Row) -> Saga | None:
         """The saga as an operator is shown it; None when its rows cannot be understood."""
-        definition = self._definitions[row.definition]
-        if row.version != definition.version or row.id in self._postgres.history.corrupt:
+        versions = self._library.versions(row.definition)
+        if row.version not in versions or row.id in self._postgres.history.corrupt:
             return None
         try:
-            return restored(stored_row(row), {definition.version: definition})
+            return restored(stored_row(row), versions)
         except CorruptLog:
             return None
 

@@ -18,7 +18,7 @@ from orchestrator.leadership import signal as leadership
 from orchestrator.saga.events import Event
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
 from orchestrator.saga.model import Epoch, Json, Saga, SagaId, SagaState
-from orchestrator.saga.signals import REOPENING, Signal, Verb
+from orchestrator.saga.signals import HEARD_PARKED, Signal, Verb
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import Claim, Heard, NewChild, StoredSaga
@@ -325,7 +325,7 @@ class PostgresModel:
         if key in self.history.signals:
             return Told.STORED
         row = self.log.rows[identity]
-        if row.state.terminal and not (row.state is SagaState.FAILED and signal.verb in REOPENING):
+        if row.state.terminal and not (row.state is SagaState.FAILED and signal.verb in HEARD_PARKED):
             return Told.ENDED
         if signal.verb in _ANSWERS and self._answer_waits(identity, signal.step):
             return Told.WAITS

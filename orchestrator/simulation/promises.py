@@ -113,7 +113,7 @@ def _begun_in_order(story: Story) -> Iterator[str]:
         if event.status in (Status.COMPLETED, Status.FORCED, Status.SKIPPED):
             done.add(event.position)
         elif event.status in (Status.EXECUTING, Status.WAITING):
-            missing = set(story.definition.step(event.position).after) - done
+            missing = set(story.step(row).after) - done
             if missing:
                 yield f"row {event.sequence} begins step {event.position} before {sorted(missing)} have ended"
 
@@ -122,20 +122,23 @@ def _conditions_hold(story: Story) -> Iterator[str]:
     """A step runs if and only if its condition holds; one that was skipped is never called."""
     for position, step in story.steps():
         skips = [row for row in story.of(position) if row.event.status is Status.SKIPPED and row.event.order is None]
-        begun = story.has(position, Status.EXECUTING, Status.WAITING)
+        begun = [row for row in story.of(position) if row.event.status in (Status.EXECUTING, Status.WAITING)]
         if skips and (
             begun or (step.name, Kind.ACTION) in story.called or (step.name, Kind.COMPENSATION) in story.called
         ):
             yield f"{step.name} was skipped, and begun or called all the same"
-        if step.when is None or not (skips or begun):
-            if skips:
-                yield f"{step.name} was skipped without a condition"
-            continue
-        holds = _holds(story, step.when.expression)
-        if skips and holds:
-            yield f"{step.name} was skipped, although {step.when.expression} holds"
-        if begun and not holds and not story.by_hand(position):
-            yield f"{step.name} was begun, although {step.when.expression} does not hold"
+        for row in (*skips[:1], *begun[:1]):
+            # A saga that is moved may leave a step behind whose condition is another one afterwards.
+            when = story.step(row).when
+            if when is None:
+                if row in skips:
+                    yield f"{step.name} was skipped without a condition"
+                continue
+            holds = _holds(story, when.expression)
+            if row in skips and holds:
+                yield f"{step.name} was skipped, although {when.expression} holds"
+            if row in begun and not holds and not story.by_hand(position):
+                yield f"{step.name} was begun, although {when.expression} does not hold"
 
 
 def _holds(story: Story, expression: str) -> bool:
@@ -163,12 +166,14 @@ def _delays_fire_in_time_and_once(story: Story) -> Iterator[str]:
             if due is None:
                 yield f"{step.name} waits for ever"
                 continue
-            yield from _due_as_written(story, step.delay.seconds, wait, due)
+            yield from _due_as_written(story, wait, due)
             for end in ends:
                 yield from _fired_in_time(story, step.name, seconds(due), end)
 
 
-def _due_as_written(story: Story, delay_s: float | None, wait: Logged, due: datetime) -> Iterator[str]:
+def _due_as_written(story: Story, wait: Logged, due: datetime) -> Iterator[str]:
+    delay = story.step(wait).delay
+    delay_s = None if delay is None else delay.seconds
     if delay_s is None:
         wanted_s = seconds(datetime.fromisoformat(story.row.input["until"]))
         if abs(seconds(due) - wanted_s) > HAIR_S:
@@ -227,7 +232,7 @@ def _budgets_are_kept(story: Story) -> Iterator[str]:
         elif parked and event.status is Status.RETRIED:
             spent, parked = {}, False
         elif (kind := (_FAILURES | _UNDO_FAILURES).get(event.status)) is not None:
-            step = story.definition.step(event.position)
+            step = story.step(row)
             policy = step.retry
             if kind is Kind.COMPENSATION:
                 if step.compensation is None:
@@ -247,7 +252,7 @@ def _limits_are_kept(story: Story) -> Iterator[str]:
             limits = {}
         elif event.status is Status.HELD:
             # An outage that outlasts what a retry policy gives does not spend it.
-            known, policy = limits.get(event.position), story.definition.step(event.position).retry
+            known, policy = limits.get(event.position), story.step(row).retry
             if (
                 policy.within_s is not None
                 and known is not None
@@ -256,7 +261,7 @@ def _limits_are_kept(story: Story) -> Iterator[str]:
             ):
                 del limits[event.position]
         elif event.status in ACTING:
-            within_s = story.definition.step(event.position).within_s
+            within_s = story.step(row).within_s
             known = limits.setdefault(event.position, event.retry_at)
             if known != event.retry_at:
                 yield f"row {event.sequence} gives step {event.position} until {event.retry_at}; it had until {known}"
@@ -266,14 +271,13 @@ def _limits_are_kept(story: Story) -> Iterator[str]:
 
 def _deadlines_are_kept(story: Story) -> Iterator[str]:
     """A saga turns back at its deadline, not before; when it has been told to, it begins nothing more."""
-    within_s = story.definition.within_s
     began_s = seconds(story.row.starts_at or story.row.created_at)
-    deadline_s = None if within_s is None else began_s + within_s
-    stops = [at_s for at_s in (deadline_s, story.cancelled_at_s) if at_s is not None]
     begun: set[int] = set()
     paused = any(row.event.status is Status.PAUSED for row in story.rows)
     for row in story.rows:
-        event = row.event
+        event, within_s = row.event, story.under(row).within_s
+        deadline_s = None if within_s is None else began_s + within_s
+        stops = [at_s for at_s in (deadline_s, story.cancelled_at_s) if at_s is not None]
         if event.status is Status.EXPIRED and (deadline_s is None or row.at_s < deadline_s - HAIR_S):
             yield f"row {event.sequence}: expired before its deadline"
         if event.status not in (Status.EXECUTING, Status.WAITING) or event.position in begun:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,10 +22,10 @@ from orchestrator.leadership.pace import Paces
 from orchestrator.leadership.port import Member, World
 from orchestrator.leadership.readiness import ReadinessPace
 from orchestrator.leadership.victory import Ending, Hooks
-from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import SagaId
 from orchestrator.saga.signals import Signal
 from orchestrator.sagalog.port import SagaLog
+from orchestrator.simulation.editions import Library
 from orchestrator.simulation.etcd import EtcdModel, RemoteEtcd, RemoteRenewal
 from orchestrator.simulation.eye import Look, RemoteEye
 from orchestrator.simulation.loop import Process, SimulationLoop
@@ -63,7 +63,7 @@ class Surroundings:
     postgres: PostgresModel
     services: dict[str, Service]
     weathers: Weathers
-    definitions: Mapping[str, Definition]
+    library: Library
     changed: leadership.Signal
     poisoned: Callable[[Invocation], bool]
     trace: Trace
@@ -122,7 +122,7 @@ class Replica:
         )
         clocks = Clocks(world.loop.time, self._chance.random)
         behind = Outages(world.wrap_participants(participants), world.loop.time, self._chance.random, world.metrics)
-        means = Means(RemoteRegistry(line, world.definitions), behind, _SETTINGS, clocks, world.metrics)
+        means = Means(RemoteRegistry(line, world.library), behind, _SETTINGS, clocks, world.metrics)
         return Leader(world.wrap_log(RemoteSagaLog(line)), means)
 
     @property

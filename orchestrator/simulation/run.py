@@ -68,22 +68,23 @@ def simulate(seed: int, mutation: str = "") -> tuple[Outcome, Trace]:
         world = SimulatedWorld(loop, str(seed), wrong, _metrics())
         complaints: list[str] = []
         findings: list[str] = []
+        counts: Counter[str] = Counter()
         try:
             loop.run(world.run())
-        except Exception:
-            # Whatever ended a run is what the run has found; the seed repeats it.
-            complaints.append(f"the run broke off:\n{traceback.format_exc()}")
-        else:
             judged = verdict(world)
             findings = judged.lines()
             complaints += [line for finding in judged.findings if not finding.holds for line in finding.lines()]
             complaints += oddities(world)
             complaints += [f"a task is left behind: {task}" for task in tasks_left(loop)]
+            counts = statistics(world)
+        except Exception:
+            # Whatever ended a run, or cannot be judged, is what the run has found; the seed repeats it.
+            complaints.append(f"the run broke off:\n{traceback.format_exc()}")
     complaints += [line for event, line in errors if event in _DEFECTS]
     if not world.has_poison:
         complaints += [line for event, line in errors if event == _POISON]
     complaints += loop.strays
-    return Outcome(seed, tuple(complaints), tuple(findings), statistics(world)), world.trace
+    return Outcome(seed, tuple(complaints), tuple(findings), counts), world.trace
 
 
 def run_batch(seeds: Sequence[int], workers: int, mutation: str = "") -> Iterator[Outcome]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from orchestrator.driving.port import Answer, Invocation
 from orchestrator.saga.commands import Accepted, Refused, Succeeded, Unknown
-from orchestrator.saga.model import Kind, SagaId
+from orchestrator.saga.model import Json, Kind
 from orchestrator.simulation.answering import Answering, Spawn, Tell
 from orchestrator.simulation.later import LaterRules, LaterShop
 from orchestrator.simulation.loop import Process, SimulationLoop
 from orchestrator.simulation.network import Network, NoAnswer, Reply, Server, Weather
+from orchestrator.simulation.participants import Key
 from orchestrator.simulation.trace import Trace
 
 SERVE_S = 0.002
@@ -31,8 +32,20 @@ class Temper:
     slow_max_s: float = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What arrived under a key: the address, the request, and when for the first time, in seconds."""
+
+    service: str
+    request: Json
+    at_s: float
+
+
 class Service:
-    """One participant: its address, its shop, and what it answers later. `called` is every call that it ever got."""
+    """One participant: its address, its shop, and what it answers later.
+
+    `called` are the calls that it ever got, by their keys: one for each request.
+    """
 
     def __init__(
         self,
@@ -47,7 +60,7 @@ class Service:
         self.server = Server(name)
         self.shop = LaterShop(rules)
         self.temper = Temper()
-        self.called: set[tuple[SagaId, str, Kind]] = set()
+        self.called: dict[Key, list[Call]] = {}
         self._loop = loop
         self._chance = chance
         self._trace = trace
@@ -87,7 +100,7 @@ class Service:
             return
         shop, trace = self.shop, self._trace
         if not invocation.asks:
-            self.called.add((invocation.saga_id, invocation.step, invocation.kind))
+            self._heard(invocation)
         effects, tombstones, accepted = len(shop.effects), len(shop.tombstones), len(shop.accepted)
         outcome = shop.call(invocation, self._verdict(invocation), self._loop.time())
         what = f"{invocation.idempotency_key} epoch={invocation.epoch}"
@@ -107,6 +120,11 @@ class Service:
             reply.reset()
         else:
             reply.send(outcome)
+
+    def _heard(self, invocation: Invocation) -> None:
+        calls = self.called.setdefault((invocation.saga_id, invocation.step, invocation.kind), [])
+        if all(call.request != invocation.request for call in calls):
+            calls.append(Call(self.server.name, invocation.request, self._loop.time()))
 
     def _verdict(self, invocation: Invocation) -> Answer:
         roll = self._chance.random()

@@ -18,7 +18,8 @@ from orchestrator.leadership.port import Member
 from orchestrator.leadership.signal import Signal
 from orchestrator.sagalog.port import SagaLog
 from orchestrator.simulation.clients import Outside
-from orchestrator.simulation.definitions import SERVICES, draw_definitions
+from orchestrator.simulation.definitions import SERVICES, draw_documents
+from orchestrator.simulation.editions import Library, draw_editions
 from orchestrator.simulation.etcd import EtcdModel, Saved
 from orchestrator.simulation.eye import Look, Sight
 from orchestrator.simulation.faults import Plan
@@ -60,16 +61,16 @@ class Stage:
         self.etcd = EtcdModel(loop)
         self.postgres = PostgresModel(loop, random.Random(f"{seed}/postgres"), self.trace, self.now)
         self.postgres.fencing = mutation.fencing
-        self.definitions = draw_definitions(random.Random(f"{seed}/definitions"))
+        documents = draw_documents(random.Random(f"{seed}/definitions"))
+        self.library = Library(documents, draw_editions(documents, random.Random(f"{seed}/editions")))
         self.outside = Outside(loop, self.network, random.Random(f"{seed}/outside"), self.running)
         rules, chance = with_epochs(mutation.rules, self.plan.epochs), random.Random(f"{seed}/services")
         self.services = {
             name: Service(name, rules, loop, chance, self.trace, self.play, self.outside.tell) for name in SERVICES
         }
         self.people = People(
-            self.postgres, self.definitions, self.outside, random.Random(f"{seed}/people"), self.trace, self.play
+            self.postgres, self.library, self.outside, random.Random(f"{seed}/people"), self.trace, self.play
         )
-        self.postgres.written = self.people.written
         self.names = ("r1", "r2", "r3")
         self.replicas: dict[str, Replica] = {}
         self.past: list[Replica] = []
@@ -83,7 +84,7 @@ class Stage:
         self.group = asyncio.TaskGroup()
         self._playing: dict[asyncio.Task[None], None] = {}
         self.operators = Operators(
-            self.postgres, list(self.definitions), random.Random(f"{seed}/operators"), self.trace
+            self.postgres, list(self.library.first), random.Random(f"{seed}/operators"), self.trace
         )
         poison = {f"o{n}" for n in range(100) if self.chance.random() < self.plan.poison}
         self._poison = poison
@@ -94,7 +95,7 @@ class Stage:
             self.postgres,
             self.services,
             self.plan.weathers,
-            self.definitions,
+            self.library,
             self.changed,
             self.poisoned,
             self.trace,

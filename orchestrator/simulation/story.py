@@ -6,7 +6,7 @@ It is made of the log and the ledgers alone, and asks nothing of the core that w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,7 +14,9 @@ from orchestrator.saga.definition import Definition, Step
 from orchestrator.saga.events import Status
 from orchestrator.saga.model import Kind, SagaId
 from orchestrator.sagalog.memory_rows import MIDNIGHT, Row
+from orchestrator.simulation.editions import Library
 from orchestrator.simulation.postgres import Logged
+from orchestrator.simulation.services import Call
 from orchestrator.simulation.stage import Stage
 
 ACTING = frozenset({Status.EXECUTING, Status.QUERYING})
@@ -25,14 +27,17 @@ BY_HAND = frozenset({Status.SKIPPED, Status.FORCED, Status.RESOLVED})
 class Story:
     """One saga. `effects` are the times of its ledger entries by step and direction, `called` the calls that arrived.
 
-    `calm_s` is from when on the world is healed and led, None if it never was.
+    `definition` is the version by which it goes in the end; a saga that was moved went by others before. `in_force` has
+    for each row, by its sequence, the version under which it was written. `calm_s` is from when on the world is healed
+    and led, None if it never was.
     """
 
     row: Row
     definition: Definition
+    in_force: Mapping[int, Definition]
     rows: tuple[Logged, ...]
     effects: dict[tuple[str, Kind], float]
-    called: frozenset[tuple[str, Kind]]
+    called: dict[tuple[str, Kind], list[Call]]
     cancelled_at_s: float | None
     calm_s: float | None
 
@@ -43,6 +48,14 @@ class Story:
     def steps(self) -> Iterator[tuple[int, Step]]:
         """Every step with its position."""
         return enumerate(self.definition.steps, start=1)
+
+    def under(self, row: Logged) -> Definition:
+        """The version of the definition under which a row was written."""
+        return self.in_force[row.event.sequence]
+
+    def step(self, row: Logged) -> Step:
+        """The step of a row, as it was when the row was written."""
+        return self.under(row).step(row.event.position)
 
     def has(self, position: int, *statuses: Status) -> bool:
         """Whether a step has a row that says one of these."""
@@ -55,8 +68,7 @@ class Story:
     @property
     def after_pivot(self) -> frozenset[int]:
         """The pivot and all that comes behind it."""
-        pivot = self.definition.pivot
-        return frozenset({pivot}) | self.definition.descendants[pivot - 1] if pivot else frozenset()
+        return after_pivot(self.definition)
 
     @property
     def sealed_at_s(self) -> float | None:
@@ -74,7 +86,7 @@ class Story:
 @dataclass(slots=True)
 class _Ledgers:
     effects: dict[SagaId, dict[tuple[str, Kind], float]] = field(default_factory=lambda: defaultdict(dict))
-    called: dict[SagaId, set[tuple[str, Kind]]] = field(default_factory=lambda: defaultdict(set))
+    called: dict[SagaId, dict[tuple[str, Kind], list[Call]]] = field(default_factory=lambda: defaultdict(dict))
 
 
 def stories(stage: Stage, calm_after_s: float) -> Iterator[Story]:
@@ -83,25 +95,50 @@ def stories(stage: Stage, calm_after_s: float) -> Iterator[Story]:
     for service in stage.services.values():
         for effect in service.shop.effects:
             ledgers.effects[effect.saga_id][effect.step, effect.kind] = effect.at_s
-        for saga_id, step, kind in service.called:
-            ledgers.called[saga_id].add((step, kind))
+        for (saga_id, step, kind), calls in service.called.items():
+            ledgers.called[saga_id].setdefault((step, kind), []).extend(calls)
     history = stage.postgres.history
     logged: dict[SagaId, list[Logged]] = defaultdict(list)
     for one in history.rows:
         logged[one.saga_id].append(one)
     for identity, row in sorted(stage.postgres.log.rows.items()):
-        definition = stage.definitions[row.definition]
-        if row.version != definition.version:
+        definition = stage.library.get(row.definition, row.version)
+        if definition is None:
             continue
+        rows = tuple(sorted(logged[identity], key=lambda one: one.event.sequence))
         yield Story(
             row,
             definition,
-            tuple(sorted(logged[identity], key=lambda one: one.event.sequence)),
+            in_force(row, stage.library),
+            rows,
             ledgers.effects[identity],
-            frozenset(ledgers.called[identity]),
+            ledgers.called[identity],
             history.cancelled_at_s.get(identity),
             None if stage.healed_at_s is None else stage.healed_at_s + calm_after_s,
         )
+
+
+def after_pivot(definition: Definition) -> frozenset[int]:
+    """The pivot and all that comes behind it."""
+    pivot = definition.pivot
+    return frozenset({pivot}) | definition.descendants[pivot - 1] if pivot else frozenset()
+
+
+def in_force(row: Row, library: Library) -> dict[int, Definition]:
+    """For each row of a saga's log, by its sequence, the version under which it was written.
+
+    That of a move is the one that it leaves. Of a version that is not there nothing is said.
+    """
+    moves = [event.result or {} for event in row.events if event.status is Status.MOVED]
+    version = moves[0].get("from", 0) if moves else row.version
+    found: dict[int, Definition] = {}
+    for event in row.events:
+        definition = library.get(row.definition, version)
+        if definition is not None:
+            found[event.sequence] = definition
+        if event.status is Status.MOVED:
+            version = (event.result or {}).get("to", 0)
+    return found
 
 
 def seconds(at: datetime) -> float:

@@ -10,6 +10,7 @@ from orchestrator.saga.events import Status
 from orchestrator.saga.model import SagaState
 from orchestrator.saga.signals import Verb
 from orchestrator.sagalog.memory_rows import Row
+from orchestrator.simulation.move_promises import broken_moves
 from orchestrator.simulation.stage import Stage
 from orchestrator.simulation.story import Story
 
@@ -19,6 +20,7 @@ def broken_together(stage: Stage, stories: list[Story]) -> Iterator[str]:
     yield from _every_signal_is_answered(stage)
     yield from _children(stage, stories)
     yield from _approvals(stage, stories)
+    yield from broken_moves(stage, stories)
 
 
 def _every_signal_is_answered(stage: Stage) -> Iterator[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 
+from orchestrator.saga.events import Event
+from orchestrator.saga.model import Saga
 from orchestrator.simulation.clients import Clients
 from orchestrator.simulation.clients import Plan as ClientPlan
 from orchestrator.simulation.faults import draw
 from orchestrator.simulation.loop import SimulationLoop
+from orchestrator.simulation.movers import Movers
 from orchestrator.simulation.orders import order
 from orchestrator.simulation.stage import Mutation, Stage
 from orchestrator.telemetry import Metrics
@@ -28,6 +31,8 @@ class SimulatedWorld(Stage):
     def __init__(self, loop: SimulationLoop, seed: str, mutation: Mutation, metrics: Metrics) -> None:
         super().__init__(loop, seed, draw(random.Random(f"{seed}/plan"), LOAD_S), mutation, metrics)
         self.clients = Clients(self.outside, self.trace)
+        self.movers = Movers(self, random.Random(f"{seed}/movers"))
+        self.postgres.written = self._written
 
     async def run(self) -> None:
         """Load and faults, then healing and calm, then everybody leaves."""
@@ -38,6 +43,7 @@ class SimulatedWorld(Stage):
             orders = group.create_task(self.people.order(LOAD_S))
             self.after(self.chance.uniform(1, 10), self.save_etcd)
             self.operators.plan(LOAD_S, self.after)
+            self.movers.plan(LOAD_S)
             await self._torment()
             self.heal()
             clearing = group.create_task(self.people.clear_up())
@@ -48,6 +54,11 @@ class SimulatedWorld(Stage):
             for replica in self.running():
                 group.create_task(replica.terminate())
 
+    def _written(self, saga: Saga, event: Event) -> None:
+        """A row of the step log: whoever is outside hears of it."""
+        self.people.written(saga, event)
+        self.movers.written(saga, event)
+
     def _client_plans(self) -> list[ClientPlan]:
         chance = random.Random(f"{self.seed}/orders")
         unknown_versions = chance.random() < 0.1
@@ -56,7 +67,7 @@ class SimulatedWorld(Stage):
             cancel_after_s = chance.choice((0.0, 0.05, 1.0)) * chance.random() if chance.random() < 0.12 else None
             start_s = chance.uniform(0.2, LOAD_S)
             self.trace.count("clients")
-            new = order(number, chance, self.definitions, start_s, unknown_versions)
+            new = order(number, chance, self.library.first, start_s, unknown_versions)
             plans.append(ClientPlan(new, start_s, cancel_after_s))
         return plans
 

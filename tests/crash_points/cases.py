@@ -14,6 +14,7 @@ from orchestrator.saga.backoff import RetryPolicy
 from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import Kind
 
+from .pausing import Ask
 from .people import Actor, cancels
 
 FOR_EVER = 1_000
@@ -65,7 +66,7 @@ class Case:
     whoever crashed. Behind a fault it may also end in one of `also`: a call that was lost may arrive, a call that was
     never made is in doubt, and who acts may be early. With `gap_s`, a crash is also tried after which nobody leads for
     so many seconds; then the saga ends in one of `gap_ends`. `pairs` says whether a second crash follows the first
-    fault.
+    fault. `asks` are what an operator asks for, one thing after the other.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Case:
     gap_s: float = 0.0
     gap_ends: frozenset[str] = frozenset()
     pairs: bool = True
+    asks: tuple[Ask, ...] = ()
 
     def rule(self, wanted: Rule, attempt: int, told: frozenset[str]) -> Rule:
         """What becomes of a call at the place of `wanted` when those in `told` have acted; itself by default."""

@@ -15,11 +15,12 @@ from orchestrator.saga.variables import expand
 from .features_calls import CALLS
 from .features_mixed import MEETING
 from .features_order import ORDERED
+from .features_paused import GOVERNED
 from .features_people import PEOPLE
 from .flow import Flow
 
 # What has cases of its own.
-LANGUAGE = {one.definition.name: one for one in (*CALLS, *ORDERED, *PEOPLE, *MEETING)}
+LANGUAGE = {one.definition.name: one for one in (*CALLS, *ORDERED, *PEOPLE, *GOVERNED, *MEETING)}
 
 DEFINITIONS = Path(__file__).parents[2] / "deploy" / "definitions"
 

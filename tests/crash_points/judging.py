@@ -23,13 +23,17 @@ from orchestrator.audit.evidence import (
 )
 from orchestrator.audit.judge import Verdict, judge
 from orchestrator.saga.definition import Definition, Work
-from orchestrator.saga.events import Event, Status
+from orchestrator.saga.events import PAUSED, Event, Status
 from orchestrator.saga.model import Kind, SagaState
+from orchestrator.saga.pausing import PauseKind
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import child_request
 
 from .bulk import REASON
 from .world import World, day_time
+
+# What a pause has held goes on so soon after its end, in seconds: a leader looks every half second.
+LET_GO_LATE_S = 1.5
 
 # A timer fires within this time, in seconds, while somebody leads.
 TIMER_LATE_S = 1.0
@@ -52,6 +56,7 @@ def demands(world: World) -> Iterator[str]:
         for demand in _OF_A_SAGA:
             yield from demand(world, row, definition)
     yield from _heard_once(world)
+    yield from _pauses_kept(world)
     if world.flow.relayed:
         yield from _published_once(world)
     if world.flow.cancelled_when is not None:
@@ -124,7 +129,9 @@ def _times_kept(world: World, row: Row, definition: Definition) -> Iterator[str]
             if not waited.retry_at <= at <= late:
                 yield f"TIME: {event.status}({event.position}) at {at_s:.3f} s, and its time was {waited.retry_at}"
         work = definition.step(event.position).work if event.position else None
-        if event.status in _BACKOFFS or (event.status is Status.WAITING and work is Work.DELAY):
+        # What a pause holds waits for its end, and for no time.
+        backs_off = event.status in _BACKOFFS and event.code != PAUSED
+        if backs_off or (event.status is Status.WAITING and work is Work.DELAY):
             until[event.position, kind] = event
 
 
@@ -169,6 +176,32 @@ def _heard_once(world: World) -> Iterator[str]:
         rows = [e for e in world.log.rows[posted.saga_id].events if e.order == posted.signal.order]
         if len(rows) != (0 if posted.refusal else 1):
             yield f"SIGNAL: {what} ({number}) stands in {len(rows)} rows, and was {posted.refusal or 'heeded'}"
+
+
+def _pauses_kept(world: World) -> Iterator[str]:
+    """Nobody is called whom a pause holds; nothing else is held; and what was held goes on when the pause ends."""
+    for offence in world.offences:
+        yield f"PAUSE: {offence}"
+    for one in world.log.paused.values():
+        if one.resumed_at is not None and one.released_at is None:
+            yield f"PAUSE: the end of it was never heeded: {one.pause}"
+    for row in world.log.rows.values():
+        steps = world.flow.definition_of(row.definition).steps
+        dated = list(zip(row.events, world.log.dates.get(row.id, ()), strict=True))
+        for number, (event, at_s) in enumerate(dated):
+            if event.code != PAUSED:
+                continue
+            named = {(PauseKind.DEFINITION, row.definition), (PauseKind.PARTICIPANT, steps[event.position - 1].service)}
+            pauses = [one for one in world.log.paused.values() if (one.pause.kind, one.pause.name) in named]
+            if not any(one.pause.since <= day_time(at_s) for one in pauses):
+                yield f"PAUSE: row {event.sequence} is held by no pause"
+            again_s = next((s for later, s in dated[number + 1 :] if later.position == event.position), None)
+            over = [one.resumed_at for one in pauses if one.resumed_at is not None]
+            if again_s is None or not over:
+                continue
+            led_s = max(raised_s for _, _, raised_s in world.log.raises if raised_s <= again_s)
+            if day_time(again_s) > max(*over, day_time(led_s)) + timedelta(seconds=LET_GO_LATE_S):
+                yield f"PAUSE: row {event.sequence} goes on at {again_s:.3f} s, and its pause was over at {max(over)}"
 
 
 def _published_once(world: World) -> Iterator[str]:

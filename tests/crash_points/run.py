@@ -26,6 +26,7 @@ from orchestrator.telemetry import Metrics
 from .bulk import cancel_many
 from .cases import Case, Rule, Turn
 from .flow import Flow
+from .pausing import begins, operate
 from .relaying import relay
 from .witness import Deliver, Meanwhile, Point, Witness, WitnessedLog
 from .world import Clock, World
@@ -115,6 +116,7 @@ class _Participants:
         self._case = case
 
     async def call(self, invocation: Invocation) -> Answer:
+        begins(self._witness.world, invocation)
         rule = self._rule(invocation)
         if rule.slow_s:
             await asyncio.sleep(rule.slow_s)
@@ -165,7 +167,7 @@ async def _lead(stage: Stage, witness: Witness, case: Case) -> None:
     world.victories += 1
     claim = Claim(0, f"replica-{world.victories}", "etcd-1", world.victories, "vacant")
     leader = Leader(WitnessedLog(witness), means)
-    if not world.flow.relayed and world.flow.cancelled_when is None:
+    if not world.flow.relayed and world.flow.cancelled_when is None and not case.asks:
         await leader.lead(_Mandate(claim))
         return
     async with asyncio.TaskGroup() as group:
@@ -174,6 +176,8 @@ async def _lead(stage: Stage, witness: Witness, case: Case) -> None:
             group.create_task(relay(witness, stage.metrics, leader.vouched))
         if world.flow.cancelled_when is not None:
             group.create_task(cancel_many(witness, world.flow.cancelled_when))
+        if case.asks:
+            group.create_task(operate(witness, case.asks, _Definitions(world.flow)))
 
 
 def _chance() -> float:
@@ -183,7 +187,7 @@ def _chance() -> float:
 async def _perform(stage: Stage, began: World, case: Case, meanwhile: Meanwhile) -> Run:
     world = began.fork()
     stage.clock.set_s(world.now_s)
-    witness = Witness(world, meanwhile, case.actors)
+    witness = Witness(world, meanwhile, case.actors, asks=len(case.asks))
     witness.rouse()
     broken = await _until(witness.ended, _lead(stage, witness, case))
     return Run(began, witness.points, world, broken)
@@ -192,7 +196,7 @@ async def _perform(stage: Stage, began: World, case: Case, meanwhile: Meanwhile)
 async def _die(stage: Stage, began: World, case: Case, effect: int, acknowledged: bool) -> World:
     world = began.fork()
     stage.clock.set_s(world.now_s)
-    witness = Witness(world, (), case.actors, (effect, acknowledged))
+    witness = Witness(world, (), case.actors, (effect, acknowledged), asks=len(case.asks))
     witness.rouse()
     await _until(witness.held, _lead(stage, witness, case))
     return world

@@ -18,7 +18,7 @@ from .report import explore_case
 from .world import SAGA, DatedLog
 
 FLOW = "order-reserve-pay-ship"
-DEMANDS = {"CHILD", "ORDER", "PIVOT", "SKIPPED", "TIME", "SIGNAL", "EVENTS", "BULK"}
+DEMANDS = {"CHILD", "ORDER", "PIVOT", "SKIPPED", "TIME", "SIGNAL", "EVENTS", "BULK", "PAUSE"}
 SUCCESS = Case("success", COMPLETED)
 LATE = Case("process_payment unreached", COMPENSATED, (Rule(2, Turn.UNREACHED),))
 

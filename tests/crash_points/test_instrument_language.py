@@ -9,12 +9,16 @@ from uuid import UUID
 import pytest
 
 from orchestrator.api.orders import CancelOrder, Outcome, Verdict
+from orchestrator.driving import pausing
 from orchestrator.driving.driver import Driver
+from orchestrator.driving.pausing import Pausing
+from orchestrator.driving.term import Term
 from orchestrator.events.model import EventRecord
 from orchestrator.saga import evolve, progress, undoing
 from orchestrator.saga.commands import Wait
 from orchestrator.saga.events import Event, Status
 from orchestrator.saga.model import Epoch, Saga, SagaId
+from orchestrator.saga.pausing import NO_PAUSES
 from orchestrator.saga.script import Script
 from orchestrator.sagalog.memory_rows import Row
 from orchestrator.sagalog.port import Heard, NewChild
@@ -143,3 +147,26 @@ def test_an_order_for_many_that_leaves_one_out_is_seen(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(CancelOrder, "give", careless)
     assert "BULK" in broken(explored("many-asleep", "all are cancelled"))
+
+
+def test_a_leader_that_says_that_it_goes_by_a_pause_and_does_not_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pausing, "Pauses", lambda pauses: NO_PAUSES)
+    assert "PAUSE" in broken(explored("paused", "definition paused at effect 1"))
+    assert "PAUSE" in broken(explored("paused", "participant paused at effect 1"))
+
+
+def test_a_leader_that_drives_before_it_knows_what_is_paused_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def learn(leader: Pausing) -> None:
+        """It learns in its own time."""
+
+    monkeypatch.setattr(Pausing, "learn", learn)
+    assert "PAUSE" in broken(explored("paused", "definition paused at effect 1"))
+
+
+def test_a_pause_that_nobody_is_let_go_by_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody(leader: Pausing) -> int:
+        return 0
+
+    monkeypatch.setattr(Pausing, "_take_up_held", nobody)
+    monkeypatch.setattr(Term, "look_again", lambda term: None)
+    assert "PAUSE" in broken(explored("paused", "participant paused at effect 1"))

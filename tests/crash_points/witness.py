@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
+from orchestrator.leadership.signal import Signal
 from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.memory_term import MemoryTermLog
@@ -50,16 +51,19 @@ class Point:
 class Witness:
     """Sees every effect. `hold` is the effect at which the process stops for good, before or after it.
 
-    `actors` do their part when their time has come; `ended` is set when nobody has anything to do any more.
+    `actors` do their part when their time has come; `ended` is set when nobody has anything to do any more, and as many
+    of the operator's `asks` were answered. `changed` is notified of whatever happens in the world.
     """
 
     world: World
     meanwhile: Meanwhile
     actors: Sequence[Actor] = ()
     hold: tuple[int, bool] | None = None
+    asks: int = 0
     held: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     points: list[Point] = field(default_factory=list)
+    changed: Signal = field(default_factory=Signal)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _about_to: set[str] = field(default_factory=set)
 
@@ -69,6 +73,7 @@ class Witness:
             for due, deliver in self.meanwhile:
                 if due == number:
                     deliver(self.world)
+                    self.changed.notify()
             before = self.world.snapshot()
             if self.hold == (number, False):
                 await self._stop()
@@ -88,8 +93,10 @@ class Witness:
                 asyncio.get_running_loop().call_later(actor.after_s, self._act, actor)
 
     def _look(self) -> None:
+        self.changed.notify()
         self.rouse()
-        if not self._about_to and self.world.still and self._relayed():
+        answered = self.world.answered >= self.asks
+        if not self._about_to and answered and self.world.still and self._relayed():
             self.ended.set()
 
     def _act(self, actor: Actor) -> None:

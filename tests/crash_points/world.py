@@ -18,7 +18,7 @@ from orchestrator.saga.events import Event
 from orchestrator.saga.model import Epoch, Saga, SagaId
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
-from orchestrator.sagalog.port import Claim, Heard, StoredSaga
+from orchestrator.sagalog.port import Claim, Heard, StoredPause, StoredSaga
 from orchestrator.simulation.participants import Rules
 
 from .bulk import Told
@@ -102,7 +102,8 @@ class World:
 
     `victories` is the revision of etcd: each victory in the election has one of its own, and keeps it. `told` are those
     who have done their part, `published` what a broker has been sent, `relayed` how far the relay has come, and `bulk`
-    what the client of an order for many has heard.
+    what the client of an order for many has heard. `answered` is how much of what the operator asks for was answered,
+    and `offences` are the calls that began although a leader had said that none would.
     """
 
     flow: Flow
@@ -114,6 +115,8 @@ class World:
     published: list[tuple[SagaId, int]] = field(default_factory=list)
     relayed: Cursor | None = None
     bulk: Told = field(default_factory=Told)
+    answered: int = 0
+    offences: tuple[str, ...] = ()
 
     def fork(self) -> World:
         other = copy(self)
@@ -142,6 +145,8 @@ class World:
     def still(self) -> bool:
         """Whether no saga has anything to do any more, and nobody waits to be heard."""
         if self.flow.cancelled_when is not None and not self.bulk.over:
+            return False
+        if any(one.released_at is None for one in self.log.paused.values()):
             return False
         return all(row.state.terminal for row in self.log.rows.values()) and all(
             one.heard for one in self.log.posted.values()
@@ -175,6 +180,7 @@ class World:
             tuple((key, type(answer)) for key, answer in shop.answers.items()),
             (tuple(shop.accepted), tuple(shop.outbox), tuple(shop.asked.items())),
             (self.told, tuple(self.published), self.relayed, self.bulk),
+            (tuple(log.paused.values()), self.answered, self.offences),
         )
 
     def state(self) -> Hashable:
@@ -203,6 +209,7 @@ class World:
                 frozenset((names[place[0]], place[1], asked) for place, asked in shop.asked.items()),
             ),
             (self.told, len(self.published), self.relayed and self.relayed.position, self.bulk),
+            (tuple(_pause_state(one) for one in self.log.paused.values()), self.answered, self.offences),
         )
 
     def _row_state(self, row: Row) -> Hashable:
@@ -226,6 +233,11 @@ class World:
             return 0.0
         left_s = max(0.0, (at - day_time(self.now_s)).total_seconds())
         return round(left_s / WAITS_APART_S) * WAITS_APART_S
+
+
+def _pause_state(one: StoredPause) -> Hashable:
+    come_to = (one.heeded_at is not None, one.resumed_at is not None, one.released_at is not None)
+    return (one.pause.kind, one.pause.name, one.resumed_by, come_to)
 
 
 def _name(row: Row) -> Hashable:

@@ -61,6 +61,9 @@ def test_the_faults_strike_in_the_middle_of_the_work(fixed: Batch) -> None:
         "tombstones_hit": 0.2,
         "pauses": 0.8,
         "steps held by a pause": 1.5,
+        "second versions": 1,
+        "move_ordered": 3,
+        "leaders killed at a move": 0.4,
         "saga COMPLETED": 10,
         "saga COMPENSATED": 6,
     }
