@@ -49,6 +49,7 @@ async def test_a_story_of_which_the_sagas_leave_the_log(
     settings = {
         "BATON_RETENTION_AFTER_S": str(KEPT_S),
         "BATON_RETENTION_INTERVAL_S": "0.2",
+        "BATON_RETENTION_MARGIN_S": "1",
         "BATON_RETENTION_DIR": str(archive),
     }
     async with set_up(tmp_path, settings, archive) as stage:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 
 import grpc
+import psycopg
 
 from orchestrator.audit.judge import audit
 from orchestrator.cli.calls import Method
@@ -190,6 +191,16 @@ class World:
             return False
 
         await eventually(so, f"{name} to leave the log")
+
+    async def forgotten(self, service: str, name: str) -> None:
+        """Wait until the barrier of a participant has nothing of a saga."""
+        query = f"SELECT count(*) FROM {service.lower()}.barrier WHERE saga_id = %s".encode()
+
+        async def so() -> bool:
+            async with await psycopg.AsyncConnection.connect(self.house.cluster.shop_dsn) as connection:
+                return await (await connection.execute(query, [self.sagas[name]])).fetchone() == (0,)
+
+        await eventually(so, f"{service} to forget {name}")
 
     async def archived(self, name: str, state: str) -> None:
         """The archive has a saga, as it ended."""
