@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import pytest
 import pytest_asyncio
 
 from .stage import Stage, set_up
-from .story import KEPT_S, Sentence, Story, stories
+from .story import KEPT_S, Command, Sentence, Story, stories
 from .telling import AUDIT, KILL, tell
 from .world import World
 
 STORIES = stories()
+_LIST = Path(__file__).parents[2] / "docs" / "proof.md"
 
 
 def name_of(story: Story) -> str:
@@ -61,3 +64,18 @@ def test_in_every_story_the_leader_is_killed_and_it_ends_with_the_audit(story: S
     sentences = [part.text for part in story.parts if isinstance(part, Sentence)]
     assert KILL in sentences
     assert story.parts[-1] == Sentence(story.parts[-1].line, AUDIT)
+
+
+def test_no_two_stories_of_one_cluster_start_sagas_under_the_same_request_id() -> None:
+    """Whoever tells a story before would have started the other one's saga."""
+    told_by: dict[str, set[str]] = defaultdict(set)
+    for story in STORIES:
+        for part in story.parts:
+            if story.keeps_for_ever and isinstance(part, Command) and part.request_id is not None:
+                told_by[part.request_id].add(name_of(story))
+    assert {name: stories for name, stories in told_by.items() if len(stories) > 1} == {}
+
+
+def test_every_story_is_in_the_list_of_the_documentation() -> None:
+    listed = re.findall(r"\(\.\./tests/scenarios/([\w-]+)\.md\)", _LIST.read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(map(name_of, STORIES))
