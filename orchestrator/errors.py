@@ -62,6 +62,7 @@ class CorruptLog(BatonError):
 
 
 _LOCATED = re.compile(r"line ([0-9]{1,9})(?:, step (\w+))?: ")
+_TOLD = re.compile(r"line ([0-9]{1,9})(?:, step (\w+))?, ([^\s:]+): ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,14 @@ class FieldViolation:
         if match is None:
             return cls(field, located)
         return cls(field, located[match.end() :], int(match[1]), match[2] or "")
+
+    @classmethod
+    def of_told(cls, told: str) -> FieldViolation:
+        """The violation whose `told` this is; one without a place has it all as its description."""
+        match = _TOLD.match(told)
+        if match is None:
+            return cls("", told)
+        return cls(match[3], told[match.end() :], int(match[1]), match[2] or "")
 
     @property
     def where(self) -> str:

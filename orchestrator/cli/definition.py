@@ -12,7 +12,7 @@ from orchestrator.cli import definition_check, definition_versions, holds, outpu
 from orchestrator.cli.client import Client
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, REFUSED, AsJson, Endpoints, call
 from orchestrator.cli.errors import CallRefused
-from orchestrator.errors import Rejected
+from orchestrator.errors import FieldViolation, Rejected
 from orchestrator.pb.baton.v1 import saga_pb2
 from orchestrator.saga.variables import expand
 
@@ -77,7 +77,7 @@ def _say_applied(file: Path, answer: saga_pb2.ApplyDefinitionResponse, as_json: 
         found = {"existing": answer.existing, "warnings": list(answer.warnings)}
         output.print_json({"file": str(file), **_json(definition), **found})
     else:
-        output.warn(*(f"{file}: {warning}" for warning in answer.warnings))
+        output.warn(*(definition_check.said(file, FieldViolation.of_told(warning)) for warning in answer.warnings))
         what = "is there already as" if answer.existing else "is now"
         output.console().print(f"{file} {what} {definition.name} version {definition.version}")
 

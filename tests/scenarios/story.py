@@ -5,7 +5,8 @@ In a Markdown page of tests/scenarios, three kinds of lines are executed, in the
     ```yaml ... ```       a definition: it becomes the file NAME.yaml, by its `name`
         $ baton ...       a command (four blanks before it; `\\` at its end goes on), and below it, as far indented,
                           what it prints; `...` stands for anything in a line, or alone for any number of lines
-    > A sentence.         what the world does, or what is waited for: the sentences stand in world.py
+        $ psql ...        the same, at the server of the participants' databases
+    > A sentence.         what the world does, or what is waited for: the sentences stand in telling.py
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ FOLDER = Path(__file__).parent
 # Said by a story of which the sagas leave the log.
 KEPT_S = 3
 KEEPS = f"Sagas are kept for {KEPT_S} s after their end."
+_PROGRAMS = ("baton", "psql")
 _INDENT = "    "
 _FENCE = "```"
 _ANYTHING = "..."
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_BROKER = re.compile(r"\bbroker\b|\bby events\b")
 _SAGA = re.compile(r"\$([a-z][\w-]*)")
 
 
@@ -51,14 +54,27 @@ class Command:
     text: str
     output: tuple[str, ...]
 
+    @property
+    def program(self) -> str:
+        """Whose command it is."""
+        program = shlex.split(self.text)[0]
+        assert program in _PROGRAMS, f"line {self.line}: a command of {' or '.join(_PROGRAMS)} is expected"
+        return program
+
+    @property
+    def request_id(self) -> str | None:
+        """That of the saga which it starts, if it does."""
+        words = shlex.split(self.text)
+        if words[:3] != ["baton", "saga", "start"] or "--request-id" not in words:
+            return None
+        return words[words.index("--request-id") + 1]
+
     def arguments(self, sagas: Mapping[str, str], variables: Mapping[str, str]) -> list[str]:
-        """The arguments behind `baton`.
+        """The arguments behind the program.
 
         `$name` is the id of the saga that was started under this request id, `${NAME}` a variable of the environment.
         """
-        words = shlex.split(self.text)
-        assert words[0] == "baton", f"line {self.line}: a command of baton is expected"
-        words = [_VARIABLE.sub(lambda name: variables[name[1]], word) for word in words]
+        words = [_VARIABLE.sub(lambda name: variables[name[1]], word) for word in shlex.split(self.text)]
         return [_SAGA.sub(lambda name: sagas[name[1]], word) for word in words[1:]]
 
     def prints(self, output: str) -> bool:
@@ -89,6 +105,11 @@ class Story:
     def keeps_for_ever(self) -> bool:
         """Whether its sagas stay in the log: it is told where all the others are."""
         return not any(isinstance(part, Sentence) and part.text == KEEPS for part in self.parts)
+
+    @property
+    def needs_broker(self) -> bool:
+        """Whether it cannot be told where there is no broker."""
+        return any(isinstance(part, Sentence) and _BROKER.search(part.text) for part in self.parts)
 
 
 def stories() -> tuple[Story, ...]:

@@ -2,69 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from orchestrator.cli.client import Client
-from orchestrator.embedded.cluster import Cluster
-from tests.cluster.house import WITHIN_S, House
-from tests.integration.flawed_participant import flawed_participant
-
-from .clerk import Clerk, clerk_at_work
-from .postman import Postman
-from .story import KEPT_S, Sentence, Story, stories
-from .world import AUDIT, KILL, Newcomer, World
+from .stage import Stage, set_up
+from .story import KEPT_S, Command, Sentence, Story, stories
+from .telling import AUDIT, KILL, tell
+from .world import World
 
 STORIES = stories()
+_LIST = Path(__file__).parents[2] / "docs" / "proof.md"
 
 
 def name_of(story: Story) -> str:
     """What a story is called among the tests."""
     return story.path.stem
-
-
-Stage = tuple[House, Clerk, Postman, Newcomer]
-
-
-@asynccontextmanager
-async def set_up(folder: Path, settings: Mapping[str, str]) -> AsyncIterator[Stage]:
-    """Three replicas, of which one that was killed comes back, one etcd member, Postgres, the shop, and a few more."""
-    up: asyncio.Future[Stage] = asyncio.get_running_loop().create_future()
-    over = asyncio.Event()
-
-    async def live() -> None:
-        async with (
-            Cluster(
-                folder,
-                etcd_members=1,
-                settings=settings,
-                definitions_dir=None,
-                restart_replicas=True,
-                unsafe_no_fsync=True,
-            ) as cluster,
-            Client(cluster.api_endpoints, deadline_s=WITHIN_S, attempt_max_s=10.0) as client,
-            clerk_at_work(cluster.shop_dsn, cluster.api_endpoints) as clerk,
-            flawed_participant() as newcomer,
-        ):
-            postman = Postman(cluster.shop_dsn, cluster.api_endpoints)
-            up.set_result((House(cluster, client), clerk, postman, newcomer))
-            await over.wait()
-
-    # A fixture is set up and torn down in two tasks; a cluster belongs to one.
-    life = asyncio.create_task(live())
-    begun: set[asyncio.Future[Any]] = {life, up}
-    await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
-    if life.done():
-        await life
-    yield up.result()
-    over.set()
-    await life
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -79,8 +36,10 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 async def test_a_story_goes_as_it_is_told(
     story: Story, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if story.needs_broker and stage.broker is None:
+        pytest.skip("there is no nats-server: install the package nats-server, or put it on PATH")
     monkeypatch.chdir(tmp_path)
-    await tell(story, World(*stage))
+    await tell(story, World(stage))
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -93,19 +52,11 @@ async def test_a_story_of_which_the_sagas_leave_the_log(
     settings = {
         "BATON_RETENTION_AFTER_S": str(KEPT_S),
         "BATON_RETENTION_INTERVAL_S": "0.2",
+        "BATON_RETENTION_MARGIN_S": "1",
         "BATON_RETENTION_DIR": str(archive),
     }
-    async with set_up(tmp_path, settings) as stage:
-        await tell(story, World(*stage, archive))
-
-
-async def tell(story: Story, world: World) -> None:
-    """A story from its beginning to its end."""
-    try:
-        for part in story.parts:
-            await world.play(part)
-    finally:
-        await world.tidy_up()
+    async with set_up(tmp_path, settings, archive) as stage:
+        await tell(story, World(stage))
 
 
 @pytest.mark.parametrize("story", STORIES, ids=name_of)
@@ -113,3 +64,18 @@ def test_in_every_story_the_leader_is_killed_and_it_ends_with_the_audit(story: S
     sentences = [part.text for part in story.parts if isinstance(part, Sentence)]
     assert KILL in sentences
     assert story.parts[-1] == Sentence(story.parts[-1].line, AUDIT)
+
+
+def test_no_two_stories_of_one_cluster_start_sagas_under_the_same_request_id() -> None:
+    """Whoever tells a story before would have started the other one's saga."""
+    told_by: dict[str, set[str]] = defaultdict(set)
+    for story in STORIES:
+        for part in story.parts:
+            if story.keeps_for_ever and isinstance(part, Command) and part.request_id is not None:
+                told_by[part.request_id].add(name_of(story))
+    assert {name: stories for name, stories in told_by.items() if len(stories) > 1} == {}
+
+
+def test_every_story_is_in_the_list_of_the_documentation() -> None:
+    listed = re.findall(r"\(\.\./tests/scenarios/([\w-]+)\.md\)", _LIST.read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(map(name_of, STORIES))

@@ -1,112 +1,62 @@
-"""What the sentences of a story do: faults of participants, the leader's death, waiting for a saga, the audit."""
+"""What the sentences of a story do: faults of participants, the leader's death, waiting for a saga, the audit.
+
+The sentences themselves stand in telling.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import grpc
-from typer.testing import CliRunner
+import psycopg
 
-from orchestrator.__main__ import app
 from orchestrator.audit.judge import audit
 from orchestrator.cli.calls import Method
 from orchestrator.cli.errors import CallRefused
 from orchestrator.embedded.loopback import http_get
-from orchestrator.pb.baton.v1 import holds_pb2, holds_pb2_grpc, pauses_pb2, pauses_pb2_grpc, saga_pb2
+from orchestrator.pb.baton.v1 import holds_pb2, holds_pb2_grpc, saga_pb2
 from participants.answers import Outcome
 from participants.pb.shop.v1 import fault_pb2
 from tests.cluster.house import House, clear_faults, eventually, inject
-from tests.integration.flawed_participant import Flawed
 
-from .clerk import Clerk
-from .postman import Postman
-from .story import KEEPS, Command, File, Part, Sentence
-
-# Somebody who is to be certified: his address, and himself.
-Newcomer = tuple[str, Flawed]
+from . import by_hand
+from .shop_by_events import ShopByEvents
+from .stage import Stage
 
 # What must hold after each story, whatever it was about; and where sagas have left the log, their effects have not.
 _INVARIANTS = ("I1", "I2", "I3", "I4", "I5", "I9", "balances")
 _INVARIANTS_OF_EFFECTS = ("I2", "I3", "I5", "balances")
 _TIMES = {"once": 1, "twice": 2}
-_PAUSES = Method(pauses_pb2_grpc.PauseServiceStub, "ListPauses", pauses_pb2.ListPausesResponse)
-_RESUME_DEFINITION = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeDefinition", pauses_pb2.ResumeAnswer)
-_RESUME_PARTICIPANT = Method(pauses_pb2_grpc.PauseServiceStub, "ResumeParticipant", pauses_pb2.ResumeAnswer)
-_STARTED = re.compile(r'^saga +([0-9a-f-]{36})$|"saga_id":"([0-9a-f-]{36})"', re.MULTILINE)
+_LIST_HOLDS = Method(holds_pb2_grpc.HoldServiceStub, "ListStartHolds", holds_pb2.ListStartHoldsResponse)
 
 
 @dataclass(slots=True)
 class World:
-    """The cluster that stories share; `sagas` are those of the present story, by their request ids.
+    """What a story happens in; `sagas` are those of the story, by their request ids."""
 
-    `archive` is where sagas go that have ended, or None where they stay in the log.
-    """
-
-    house: House
-    clerk: Clerk
-    postman: Postman
-    newcomer: Newcomer
-    archive: Path | None = None
+    stage: Stage
     sagas: dict[str, str] = field(default_factory=dict)
+    shop: ShopByEvents | None = None
 
-    async def play(self, part: Part) -> None:
-        """Execute one part of a story. Raises AssertionError with its line."""
-        match part:
-            case File():
-                await asyncio.to_thread(Path(part.name).write_text, part.text, encoding="utf-8")
-            case Command():
-                await self._run(part)
-            case Sentence():
-                await self._live(part)
-
-    async def _run(self, command: Command) -> None:
-        env = {**self.house.cluster.addresses, "BATON_ENDPOINTS": ",".join(self.house.cluster.api_endpoints)}
-        env["CLERK_ADDRESS"] = self.clerk.address
-        env["NEWCOMER_ADDRESS"], _ = self.newcomer
-        env |= {"USER": "ann", "LOGNAME": "ann", "TZ": "UTC"}
-        arguments = command.arguments(self.sagas, env)
-        result = await asyncio.to_thread(CliRunner().invoke, app, arguments, env=env)
-        output = result.output + (f"(exit status {result.exit_code})\n" if result.exit_code else "")
-        wanted = "\n".join(command.output)
-        assert command.prints(output), (
-            f"line {command.line}: $ {command.text}\n--- is to print\n{wanted}\n--- printed\n{output}"
-        )
-        if arguments[:2] == ["saga", "start"] and "--request-id" in arguments:
-            found = _STARTED.search(result.output)
-            if found is not None:
-                self.sagas[arguments[arguments.index("--request-id") + 1]] = found[1] or found[2]
-
-    async def _live(self, sentence: Sentence) -> None:
-        for pattern, act in _SENTENCES:
-            if (words := re.fullmatch(pattern, sentence.text)) is not None:
-                try:
-                    await act(self, *words.groups())
-                except (AssertionError, grpc.aio.AioRpcError) as error:
-                    raise AssertionError(f"line {sentence.line}: {sentence.text}\n{error}") from error
-                return
-        raise AssertionError(f"line {sentence.line}: nobody knows how: {sentence.text}")
+    @property
+    def house(self) -> House:
+        """The cluster."""
+        return self.stage.house
 
     async def tidy_up(self) -> None:
         """Leave no trouble to the next story."""
-        await self.postman.go()
+        await self.stage.postman.go()
+        if self.shop is not None:
+            await self.shop.close()
+        if self.stage.broker is not None and not self.stage.broker.process.alive:
+            await asyncio.to_thread(self.stage.broker.start)
         for service, participant in self.house.cluster.participants.items():
             if not participant.watched:
                 await self.house.bring_back(service)
             await clear_faults(self.house.cluster, service)
-        for pause in (await self.house.client.ask(_PAUSES, pauses_pb2.ListPausesRequest())).pauses:
-            if pause.kind == pauses_pb2.PAUSE_KIND_DEFINITION:
-                definition = pauses_pb2.ResumeDefinitionRequest(definition=pause.name, reason="the story is over")
-                await self.house.client.ask(_RESUME_DEFINITION, definition)
-            else:
-                participant = pauses_pb2.ResumeParticipantRequest(participant=pause.name, reason="the story is over")
-                await self.house.client.ask(_RESUME_PARTICIPANT, participant)
-
-    # The sentences.
+        await by_hand.end_pauses(self.house.client)
 
     async def kill_leader(self) -> None:
         """kill -9; the story goes on under the next leader. The one that was killed is started again."""
@@ -116,7 +66,9 @@ class World:
 
     async def answer(self, service: str, method: str, order_id: str, code: str, late: str, times: str) -> None:
         """A participant answers a method with an error, perhaps after it has done what was asked."""
-        fault = fault_pb2.Fault(method=method, order_id=order_id, error_code=code, error_message=_words(code))
+        fault = fault_pb2.Fault(
+            method=method, order_id=order_id, error_code=code, error_message=code.replace("_", " ").lower()
+        )
         fault.error_after_commit, fault.times = bool(late), _count(times)
         await inject(self.house.cluster, [(service.lower(), fault)])
 
@@ -160,23 +112,23 @@ class World:
 
     async def accepted(self, step: str, name: str) -> None:
         """Wait until the clerk has been asked."""
-        await eventually(lambda: self.clerk.accepted(self.sagas[name], step), f"{step} of {name} to be accepted")
+        await eventually(lambda: self.stage.clerk.accepted(self.sagas[name], step), f"{step} of {name} to be accepted")
 
     async def stamp(self, step: str, name: str) -> None:
         """The clerk does what he was asked, and Baton is told."""
-        assert await self.clerk.stamp(self.sagas[name], step) is Outcome.STORED
+        assert await self.stage.clerk.stamp(self.sagas[name], step) is Outcome.STORED
 
     async def decline(self, step: str, name: str) -> None:
         """The clerk refuses what he was asked, and Baton is told."""
-        assert await self.clerk.decline(self.sagas[name], step) is Outcome.STORED
+        assert await self.stage.clerk.decline(self.sagas[name], step) is Outcome.STORED
 
     async def heartbeat(self, step: str, name: str) -> None:
         """The clerk tells Baton that he is at it."""
-        assert await self.clerk.answers.heartbeat(self.sagas[name], step) is Outcome.STORED
+        assert await self.stage.clerk.answers.heartbeat(self.sagas[name], step) is Outcome.STORED
 
     async def too_late(self, step: str, name: str) -> None:
         """The clerk would do what he was asked, and learns that it is not wanted any more."""
-        assert await self.clerk.stamp(self.sagas[name], step) is Outcome.CANCELLED
+        assert await self.stage.clerk.stamp(self.sagas[name], step) is Outcome.CANCELLED
 
     async def breaker(self, service: str, state: str) -> None:
         """Wait until the leader holds, or lets through, the calls to a participant."""
@@ -204,27 +156,27 @@ class World:
         """The customer of a saga has a notice of its end, and no second one."""
 
         async def so() -> bool:
-            return bool(await self.postman.told(self.sagas[name]))
+            return bool(await self.stage.postman.told(self.sagas[name]))
 
         await eventually(so, f"the customer of {name} to be told")
-        assert await self.postman.told(self.sagas[name]) == [state]
+        assert await self.stage.postman.told(self.sagas[name]) == [state]
 
     async def at_work(self) -> None:
         """The notifications listen."""
-        await self.postman.come()
+        await self.stage.postman.come()
 
     async def at_home(self) -> None:
         """The notifications do not listen any more."""
-        await self.postman.go()
+        await self.stage.postman.go()
 
     async def tombstones(self, none: str) -> None:
         """The newcomer remembers what was taken back before it came, or does not."""
-        _, newcomer = self.newcomer
+        _, newcomer = self.stage.newcomer
         newcomer.flaws = frozenset({"no tombstone"}) if none else frozenset()
 
     async def kept(self) -> None:
         """Sagas leave the log here; see `Story.keeps_for_ever`."""
-        assert self.archive is not None
+        assert self.stage.archive is not None
 
     async def leaves(self, name: str) -> None:
         """Wait until a saga is in the log no more."""
@@ -240,16 +192,97 @@ class World:
 
         await eventually(so, f"{name} to leave the log")
 
+    async def forgotten(self, service: str, name: str) -> None:
+        """Wait until the barrier of a participant has nothing of a saga."""
+        query = f"SELECT count(*) FROM {service.lower()}.barrier WHERE saga_id = %s".encode()
+
+        async def so() -> bool:
+            async with await psycopg.AsyncConnection.connect(self.house.cluster.shop_dsn) as connection:
+                return await (await connection.execute(query, [self.sagas[name]])).fetchone() == (0,)
+
+        await eventually(so, f"{service} to forget {name}")
+
     async def archived(self, name: str, state: str) -> None:
         """The archive has a saga, as it ended."""
-        assert self.archive is not None
-        lines = [json.loads(line) for path in self.archive.glob("*.jsonl") for line in path.open(encoding="utf-8")]
+        assert self.stage.archive is not None
+        texts = [path.read_text(encoding="utf-8") for path in self.stage.archive.glob("*.jsonl")]
+        lines = [json.loads(line) for text in texts for line in text.splitlines()]
         assert {line["state"] for line in lines if line["saga_id"] == self.sagas[name]} == {state}
+
+    async def open_shop(self) -> None:
+        """The services by events come to work."""
+        assert self.stage.broker is not None
+        self.shop = ShopByEvents(self.house.cluster, self.stage.broker)
+        await self.shop.open()
+
+    async def order_there(self, order_id: str, pieces: str) -> None:
+        """An order is placed with the services by events."""
+        await self.there.place(order_id, int(pieces or 1))
+
+    async def went_there(self, order_id: str, way: str) -> None:
+        """Wait for the end of such an order, and see all that has happened to it."""
+        happened = await self.there.end(order_id)
+        assert ", ".join(event.type for event in happened) == way
+
+    async def killed_there(self, service: str, order_id: str) -> None:
+        """Such an order is placed, and one of the services dies at work on it."""
+        await self.there.kill_at_work(service.lower(), order_id, 1)
+
+    async def back_there(self, service: str) -> None:
+        """One of the services by events is started again."""
+        self.there.back(service.lower())
+
+    async def again_there(self) -> None:
+        """The broker repeats itself."""
+        await self.there.all_again()
+
+    @property
+    def there(self) -> ShopByEvents:
+        """The shop by events."""
+        assert self.shop is not None, "the shop by events is not open"
+        return self.shop
+
+    async def broker(self, how: str) -> None:
+        """The broker ends, or is started again with all that it had."""
+        assert self.stage.broker is not None
+        await asyncio.to_thread(self.stage.broker.stop if how == "goes away" else self.stage.broker.start)
+
+    async def published(self, name: str) -> None:
+        """The broker has each event of a saga, once, and in the order of the log."""
+        assert self.stage.broker is not None
+        saga = await self.house.client.get_saga(self.sagas[name])
+        await by_hand.published(self.stage.broker, self.sagas[name], [row.sequence for row in saga.history])
+
+    async def charge_by_hand(self, amount: str, name: str) -> None:
+        """Somebody calls payment as the leader has called it, but for the amount."""
+        payment = self.house.cluster.participants["payment"]
+        history = (await self.house.client.get_saga(self.sagas[name])).history
+        await by_hand.charge(payment.channel(), self.sagas[name], history[-1].epoch, name, amount)
+
+    async def held_up(self, text: str) -> None:
+        """Calls to the scribe do not arrive."""
+        self.stage.scribe.late[text] = []
+
+    async def on_its_way(self, text: str) -> None:
+        """Wait until a leader has called the scribe."""
+
+        async def called() -> bool:
+            return bool(self.stage.scribe.late[text])
+
+        await eventually(called, f"a call to the scribe about {text}")
+
+    async def arrives(self, text: str, wanted: str) -> None:
+        """They do arrive, after their compensation; what each hears."""
+        answers = await self.stage.scribe.arrive(text)
+        heard = ", ".join(said.partition(":")[0] for _, said in answers)
+        assert heard == wanted, answers
 
     async def audited(self) -> None:
         """No effect twice, none without its intent, none after its tombstone; stock and money add up."""
+        if self.shop is not None:
+            await self.shop.assert_books()
         verdict = await asyncio.to_thread(audit, self.house.cluster.baton_dsn, self.house.cluster.shop_dsn)
-        invariants = _INVARIANTS if self.archive is None else _INVARIANTS_OF_EFFECTS
+        invariants = _INVARIANTS if self.stage.archive is None else _INVARIANTS_OF_EFFECTS
         bad = [finding for finding in verdict.findings if finding.invariant in invariants and not finding.holds]
         assert not bad, "\n".join(line for finding in bad for line in finding.lines())
 
@@ -257,39 +290,3 @@ class World:
 def _count(times: str | None) -> int:
     """How often; 0 when the story does not say."""
     return 0 if not times else _TIMES.get(times) or int(times.split()[0])
-
-
-def _words(code: str) -> str:
-    return code.replace("_", " ").lower()
-
-
-_OFTEN = r"(?:, (once|twice|\d+ times))?"
-_LIST_HOLDS = Method(holds_pb2_grpc.HoldServiceStub, "ListStartHolds", holds_pb2.ListStartHoldsResponse)
-KILL = "The leader is killed."
-AUDIT = "The audit finds no effect twice."
-_SENTENCES: tuple[tuple[str, Callable[..., Awaitable[None]]], ...] = (
-    (re.escape(KILL), World.kill_leader),
-    (re.escape(AUDIT), World.audited),
-    (rf"(\w+) answers (\w+) of ([\w-]+) with ([A-Z_]+)( although it was done)?{_OFTEN}\.", World.answer),
-    (rf"(\w+) takes ([\d.]+) s for (\w+) of ([\w-]+){_OFTEN}\.", World.take),
-    (r"(\w+) works as ever again\.", World.mend),
-    (r"(\w+) goes away\.", World.away),
-    (r"(\w+) comes back\.", World.back),
-    (rf"In ([\w-]+), (\w+) is (\w+){_OFTEN}\.", World.comes_to),
-    (r"([\w-]+) has the child ([\w-]+) in ([\w-]+)\.", World.child),
-    (r"([\w-]+) ends\.", World.ends),
-    (r"The clerk has accepted (\w+) of ([\w-]+)\.", World.accepted),
-    (r"The clerk does (\w+) of ([\w-]+)\.", World.stamp),
-    (r"The clerk declines (\w+) of ([\w-]+)\.", World.decline),
-    (r"The clerk says that he is at (\w+) of ([\w-]+)\.", World.heartbeat),
-    (r"The clerk is too late for (\w+) of ([\w-]+)\.", World.too_late),
-    (r"The starts of ([\w-]+) are held\.", World.held),
-    (r"The notifications are at work\.", World.at_work),
-    (r"The notifications go home\.", World.at_home),
-    (r"The customer of ([\w-]+) is told once: ([A-Z]+)\.", World.told),
-    (re.escape(KEEPS), World.kept),
-    (r"([\w-]+) leaves the log\.", World.leaves),
-    (r"The archive has ([\w-]+), ([A-Z]+)\.", World.archived),
-    (r"The newcomer leaves (no )?tombstones\.", World.tombstones),
-    (r"The leader's breaker for (\w+) is (open|closed)\.", World.breaker),
-)

@@ -266,3 +266,12 @@ def test_conditions_hold_as_jmespath_has_it() -> None:
         when = definition.steps[2].when
         assert when is not None
         assert holds(when, {"input": {"total": value}}) is held, value
+
+
+def test_a_finding_is_read_back_from_how_it_is_told() -> None:
+    for violation in (
+        FieldViolation("steps[1].retry", "has no retries: a lost answer ends it", 7, "ship"),
+        FieldViolation("within", "is too short", 2),
+    ):
+        assert FieldViolation.of_told(violation.told) == violation
+    assert FieldViolation.of_told("name: is missing") == FieldViolation("", "name: is missing")
