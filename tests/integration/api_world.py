@@ -193,7 +193,7 @@ class ApiWorld:
 
     async def until_called(self, step: str) -> None:
         """Wait until a participant was called for this step."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while step not in self.participants.called:
                 await asyncio.sleep(0.005)
 

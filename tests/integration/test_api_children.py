@@ -195,6 +195,7 @@ async def test_the_next_leader_hears_of_the_child_that_ended_under_the_last_one(
     async with api.leading():
         saga_id = await start(api)
         await until(api, saga_id, "order", "waiting")
+        await api.until_called("reserve")
     assert child(api, saga_id)[1] == "RUNNING"
     api.participants.release("reserve")
     async with api.leading():
