@@ -47,16 +47,20 @@ class ClusterService(cluster_pb2_grpc.ClusterServiceServicer):
         self, request: cluster_pb2.GetClusterRequest, context: Context
     ) -> cluster_pb2.GetClusterResponse:
         """What this replica knows. It is answered with etcd away, and with Postgres away, too."""
-        view = self._leadership.view
         fence = await self._fence()
+        view = self._leadership.view
+        holder = None if view.holder is None else view.holder.member
+        if fence is not None and holder is not None and fence.holder != holder.replica_id:
+            # Leadership changes hands, and one of the two is behind: that epoch is not this leader's.
+            fence = None
         return cluster_pb2.GetClusterResponse(
             cluster=self._cluster,
             replica_id=self._replica_id,
-            leader=None if view.holder is None else conversion.replica(view.holder.member),
+            leader=None if holder is None else conversion.replica(holder),
             epoch=0 if fence is None else fence.epoch,
             replicas=[conversion.replica(member) for member in self._leadership.members()],
             lease_left_s=view.lease_left_s if view.leading else -1.0,
-            leading_since=None if fence is None or view.holder is None else conversion.timestamp(fence.raised_at),
+            leading_since=None if fence is None or holder is None else conversion.timestamp(fence.raised_at),
             trouble=view.trouble or "",
         )
 

@@ -105,15 +105,35 @@ async def test_a_participant_that_is_away_makes_an_apply_without_descriptors_una
 
 async def test_the_cluster_is_told_with_its_leader(database: str) -> None:
     migrate(database)
-    async with api_world(database, Leadership(holder=member("r2", "127.0.0.1:7400"))) as api:
+    async with api_world(database, Leadership("r2", member("r1", "127.0.0.1:7400"))) as api:
         async with api.leading():
-            async with asyncio.timeout(10):
-                while (answer := await api.cluster.GetCluster(cluster_pb2.GetClusterRequest())).epoch == 0:
-                    await asyncio.sleep(0.01)
-        assert (answer.cluster, answer.replica_id, answer.leader.replica_id) == ("test", "r1", "r2")
-        assert [replica.replica_id for replica in answer.replicas] == ["r2"]
+            answer = await until_epoch(api)
+        assert (answer.cluster, answer.replica_id, answer.leader.replica_id) == ("test", "r2", "r1")
+        assert [replica.replica_id for replica in answer.replicas] == ["r1"]
         assert answer.lease_left_s < 0
         assert answer.leading_since.seconds > 0
+
+
+async def test_an_epoch_is_told_with_no_other_leader_than_its_own(database: str) -> None:
+    migrate(database)
+    leadership = Leadership(holder=member("r1"))
+    async with api_world(database, leadership) as api:
+        async with api.leading():
+            await until_epoch(api)
+        # This replica has not heard yet who leads now, or that one has not raised the epoch yet.
+        leadership.holder = member("r3", "127.0.0.1:7400")
+        answer = await api.cluster.GetCluster(cluster_pb2.GetClusterRequest())
+        assert (answer.leader.replica_id, answer.epoch, answer.leading_since.seconds) == ("r3", 0, 0)
+        leadership.holder = None
+        answer = await api.cluster.GetCluster(cluster_pb2.GetClusterRequest())
+        assert (answer.leader.replica_id, answer.epoch > 0) == ("", True)
+
+
+async def until_epoch(api: ApiWorld) -> cluster_pb2.GetClusterResponse:
+    async with asyncio.timeout(20):
+        while (answer := await api.cluster.GetCluster(cluster_pb2.GetClusterRequest())).epoch == 0:
+            await asyncio.sleep(0.01)
+    return answer
 
 
 async def test_the_cluster_is_told_while_postgres_is_away(api: ApiWorld, postgres: Postgres) -> None:
