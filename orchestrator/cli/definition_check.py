@@ -14,7 +14,7 @@ import typer
 
 from orchestrator.cli import output
 from orchestrator.cli.client import Client
-from orchestrator.cli.command import ENDPOINTS_DEFAULT, REFUSED, AsJson, Endpoints, call
+from orchestrator.cli.command import ENDPOINTS_DEFAULT, REFUSED, AsJson, Endpoints, Timeout, call
 from orchestrator.cli.errors import CallRefused
 from orchestrator.driving.family import Family, Member
 from orchestrator.driving.registry import check_offline, member
@@ -44,6 +44,7 @@ def validate(
     online: Annotated[bool, typer.Option("--online", help="Let a replica ask the participants as well.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors.")] = False,
     endpoint: Endpoints = ENDPOINTS_DEFAULT,
+    timeout: Timeout = _TIMEOUT_S,
     as_json: AsJson = False,
 ) -> None:
     """Check definitions and store nothing; without --descriptors or --online, by their text alone.
@@ -56,7 +57,7 @@ def validate(
     family = _family([data for _, data in texts], descriptor_set)
     verdicts = [_judged(file, data, descriptor_set, family) for file, data in texts]
     if online:
-        verdicts = call(endpoint, _TIMEOUT_S, lambda client: _online(client, verdicts, descriptor_set))
+        verdicts = call(endpoint, timeout, lambda client: _online(client, verdicts, descriptor_set))
     for verdict in verdicts:
         _say(verdict, as_json)
     if any(verdict.errors or (strict and verdict.warnings) for verdict in verdicts):

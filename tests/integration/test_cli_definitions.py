@@ -67,7 +67,7 @@ def test_definitions_are_validated_by_their_text_by_descriptors_and_by_a_replica
     result = served.baton(*by_descriptors, "--online")
     assert result.exit_code == 1
     # Nobody listens at the addresses of the definition: a replica cannot ask them.
-    assert served.baton("definition", "validate", str(good), "--online").exit_code != 0
+    assert served.baton("definition", "validate", str(good), "--online", "--timeout", "3").exit_code != 0
     result = CliRunner().invoke(app, ["definition", "validate", str(risky)])
     assert result.exit_code == 0
     assert "warning: " in result.stderr
