@@ -58,14 +58,16 @@ async def run(client: Client, name: str, manner: str) -> saga_pb2.GetSagaRespons
 async def test_a_participant_that_misbehaves_harms_its_own_saga_alone(
     replica: Replica, multiplexed: bool, manner: str
 ) -> None:
-    name = f"evil-{'stream' if multiplexed else 'unary'}"
+    # Names of their own: a port may be one that an earlier participant had, and an equal definition is no new version.
+    name = f"{'stream' if multiplexed else 'unary'}-{manner}"
+    good_name = f"good-beside-{name}"
     async with (
         evil_participant(multiplexed=multiplexed) as evil,
         evil_participant(multiplexed=True) as good,
         Client([replica.api_address], deadline_s=_WITHIN_S) as client,
     ):
         # One that does no harm is given all the time that a busy machine may want.
-        for yaml, descriptors in (definition(name, evil), definition("good", good, "10s", "25s")):
+        for yaml, descriptors in (definition(name, evil), definition(good_name, good, "10s", "25s")):
             await client.apply_definition(yaml, descriptor_set=descriptors)
         ended = await run(client, name, manner)
         failed = [row for row in ended.history if row.HasField("error")]
@@ -79,5 +81,5 @@ async def test_a_participant_that_misbehaves_harms_its_own_saga_alone(
         assert ended.saga.HasField("finished_at")
         # One error each, of a length that a person reads, and nothing of the reply in it.
         assert all(0 < len(row.error.message) <= _ERROR_CHARS_MAX for row in failed)
-        assert (await run(client, "good", "honest")).saga.state == saga_pb2.SAGA_STATE_COMPLETED
+        assert (await run(client, good_name, "honest")).saga.state == saga_pb2.SAGA_STATE_COMPLETED
     assert most_bytes(replica) < _MEMORY_MAX_BYTES
