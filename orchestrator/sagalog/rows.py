@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 
 from orchestrator.saga.events import Event, Order, Status
-from orchestrator.saga.model import Epoch, Json, Parent, Phase, Saga, SagaId, SagaState
+from orchestrator.saga.model import Epoch, Json, Parent, Saga, SagaId, SagaState
 from orchestrator.saga.pausing import Pause, PauseKind
 from orchestrator.saga.progress import FOREVER, asking, set_aside, wake_at
 from orchestrator.saga.signals import Signal, Verb
@@ -117,11 +117,6 @@ def _state_row(saga: Saga, events: Sequence[Event]) -> Row:
 
 def _asks(saga: Saga, events: Sequence[Event]) -> int:
     """Whether the saga asks for an approval: 0, not at all; 1, as it did before; 2, from now on."""
-    for cursor in saga.open:
-        if cursor.phase is Phase.WAITING:
-            break
-    else:
-        return 0  # As nearly all do.
     if not (positions := asking(saga)):
         return 0
     begun = {event.position for event in events if event.status is Status.WAITING}

@@ -220,7 +220,9 @@ async def test_a_repeated_start_is_not_acknowledged_before_the_standby_has_it(pa
     assert existing
 
 
-async def test_a_participant_leaves_a_primary_that_has_turned_read_only(pair: PostgresPair) -> None:
+@contextlib.asynccontextmanager
+async def deserted(pair: PostgresPair) -> AsyncIterator[Database]:
+    """A participant's database whose primary has turned read-only, and has said so to one call."""
     database = Database(ParticipantSettings(dsn=pair.create_database("shop")), "inventory")
     await database.open([])
     try:
@@ -229,12 +231,20 @@ async def test_a_participant_leaves_a_primary_that_has_turned_read_only(pair: Po
         pair.turn_read_only()
         pair.promote()
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-            async with database.connection() as connection:
-                await connection.execute("INSERT INTO stock VALUES (1)")
-        async with database.connection() as connection:
-            await connection.execute("INSERT INTO stock VALUES (1)")
+            await stock_up(database)
+        yield database
     finally:
         await database.close()
+
+
+async def stock_up(database: Database) -> None:
+    async with database.connection() as connection:
+        await connection.execute("INSERT INTO stock VALUES (1)")
+
+
+async def test_a_participant_leaves_a_primary_that_has_turned_read_only(pair: PostgresPair) -> None:
+    async with deserted(pair) as database:
+        await stock_up(database)
 
 
 async def test_a_connection_that_is_made_while_the_primary_turns_read_only_is_not_used(
@@ -249,20 +259,7 @@ async def test_a_connection_that_is_made_while_the_primary_turns_read_only_is_no
         await configure(self, connection)
 
     monkeypatch.setattr(Database, "_configure", slowly)
-    database = Database(ParticipantSettings(dsn=pair.create_database("shop")), "inventory")
-    await database.open([])
-    try:
-        async with database.connection() as connection:
-            await connection.execute("CREATE TABLE IF NOT EXISTS stock (pieces integer)")
-        pair.turn_read_only()
-        pair.promote()
-        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-            async with database.connection() as connection:
-                await connection.execute("INSERT INTO stock VALUES (1)")
+    async with deserted(pair) as database:
         turned.set()
         for _ in range(3):
-            async with database.connection() as connection:
-                await connection.execute("INSERT INTO stock VALUES (1)")
-    finally:
-        turned.set()
-        await database.close()
+            await stock_up(database)
