@@ -7,7 +7,7 @@ from datetime import timedelta
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.saga.commands import Call
+from orchestrator.saga.commands import Accepted, Call
 from orchestrator.saga.events import NOT_CALLED, PAUSED, Event, Status
 from orchestrator.saga.machine import fold, next_commands
 from orchestrator.saga.model import Kind, Saga, SagaState
@@ -82,7 +82,7 @@ def shapes(draw: st.DrawFn) -> tuple[list[Says], dict[str, object]]:
 def test_every_saga_ends_as_promised(start: Saga, turns: list[int], orders: bool) -> None:
     world, log = World(start), []
     for turn in turns:
-        found = [choice for choice in choices(world) if orders or not _ordered(choice[0])]
+        found = [choice for choice in choices(world) if (orders or not _ordered(choice[0])) and _can_be(choice[0])]
         if not found:
             break
         # Most things go well: else no saga would come far enough to have much to undo.
@@ -105,6 +105,11 @@ def test_every_saga_ends_as_promised(start: Saga, turns: list[int], orders: bool
 
 def _ordered(name: str) -> bool:
     return name.split(" ")[0] in {verb.value for verb in Verb} - {"complete", "fail", "heartbeat", "approve", "reject"}
+
+
+def _can_be(name: str) -> bool:
+    """A compensation that a participant accepts for later is one of unknown outcome (grpc_edge.py): none comes here."""
+    return not (name.startswith(str(Accepted())) and "COMPENSATION" in name)
 
 
 def _well(name: str) -> bool:
