@@ -61,8 +61,9 @@ WHERE datname = current_database() AND pid <> pg_backend_pid() AND (
 -- child will not be undone, in the very statement that writes it. The answer says what time it is by this clock.
 -- The version changes when a saga is moved: in the same statement as the row that says so.
 -- What waits for a person is marked on the saga's row: see migration 0063.
+-- The clock is read once for all rows: a saga that ends was last updated when it finished, to the microsecond.
 WITH fence AS MATERIALIZED (
-    SELECT shard FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
+    SELECT shard, clock_timestamp() AS at FROM baton.fence WHERE shard = %(shard)b AND epoch = %(epoch)b FOR SHARE
 ), logged AS (
     INSERT INTO baton.step_log
         (saga_id, sequence, step, position, status, attempt, result, error_code, error_message, retry_at, ordered, epoch)
@@ -84,10 +85,10 @@ WITH fence AS MATERIALIZED (
         result = nullif(c.result, '')::jsonb,
         error = nullif(c.error, '')::jsonb,
         next_run_at = to_timestamp(nullif(c.next_run_at_s, 0)),
-        updated_at = clock_timestamp(),
-        finished_at = CASE WHEN c.finished THEN clock_timestamp() END,
+        updated_at = fence.at,
+        finished_at = CASE WHEN c.finished THEN fence.at END,
         version = c.version,
-        asked_at = CASE c.asks WHEN 1 THEN coalesce(s.asked_at, clock_timestamp()) WHEN 2 THEN clock_timestamp() END,
+        asked_at = CASE c.asks WHEN 1 THEN coalesce(s.asked_at, fence.at) WHEN 2 THEN fence.at END,
         set_aside = nullif(c.set_aside, false)
     FROM fence, unnest(
         %(saga)b::uuid[], %(state)b::text[], %(step)b::text[], %(sequence)b::bigint[],
@@ -172,7 +173,7 @@ SELECT count(*), 0, extract(epoch FROM clock_timestamp())::float8 FROM (
 -- name: park
 -- A saga whose rows cannot be understood. Its sequence goes on behind the highest row that is there.
 WITH fence AS MATERIALIZED (
-    SELECT shard FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
+    SELECT shard, clock_timestamp() AS at FROM baton.fence WHERE shard = %(shard)s AND epoch = %(epoch)s FOR SHARE
 ), parked AS (
     UPDATE baton.saga
     SET state = 'FAILED',
@@ -180,8 +181,8 @@ WITH fence AS MATERIALIZED (
         epoch = %(epoch)s,
         error = %(error)s::jsonb,
         next_run_at = NULL,
-        updated_at = clock_timestamp(),
-        finished_at = clock_timestamp(),
+        updated_at = fence.at,
+        finished_at = fence.at,
         asked_at = NULL,
         set_aside = NULL
     FROM fence

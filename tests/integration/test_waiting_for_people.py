@@ -97,6 +97,20 @@ def test_a_saga_asks_from_its_first_open_approval_to_the_last(log: Connection) -
     assert (saga.column("state"), saga.column("asked_at")) == ("RUNNING", None)
 
 
+def test_one_batch_has_one_time_for_every_row_that_it_changes(log: Connection) -> None:
+    finish, ask = [Logged(log, new_saga(True)) for _ in range(100)], [Logged(log, graph(ASKS)) for _ in range(100)]
+    for saga in finish:
+        saga.walk.ready()
+        saga.walk.tell("s1", Succeeded({}))
+    for saga in ask:
+        saga.walk.ready()
+    batch = [(saga.walk.saga, saga.walk.log, ()) for saga in finish + ask]
+    log.execute(APPEND, append_parameters(batch) | scope(0, EPOCH))
+    times = "SELECT DISTINCT updated_at, coalesce(finished_at, asked_at) FROM baton.saga"
+    [(updated, finished_or_asked)] = log.execute(times).fetchall()
+    assert updated == finished_or_asked
+
+
 def test_a_saga_that_does_something_else_meanwhile_asks_all_the_same_until_all_is_answered(log: Connection) -> None:
     saga = Logged(log, graph({}, {**ASKS, "after": []}, {**ASKS, "after": ["a"]})).does(ready)
     since = saga.column("asked_at")
