@@ -44,7 +44,7 @@ from orchestrator.pb.baton.v1 import (
 DEADLINE_S = 30.0
 ATTEMPT_MAX_S = 2.0
 # How long one replica may be silent when it has been asked to wait for something.
-_WAIT_MAX_S = 10.0
+WAIT_MAX_S = 10.0
 _PAGE = 500
 _HISTORY_MAX = 10_000
 
@@ -56,17 +56,17 @@ _Versions = versions_pb2_grpc.VersionServiceStub
 _Cluster = cluster_pb2_grpc.ClusterServiceStub
 
 _START = Method(_Sagas, "StartSaga", saga_pb2.StartSagaResponse)
-_RUN = Method(_Sagas, "StartSaga", saga_pb2.StartSagaResponse, attempt_max_s=_WAIT_MAX_S)
-_START_MANY = Method(_Sagas, "StartSagas", saga_pb2.StartSagasResponse, attempt_max_s=_WAIT_MAX_S)
+_RUN = Method(_Sagas, "StartSaga", saga_pb2.StartSagaResponse, attempt_max_s=WAIT_MAX_S)
+_START_MANY = Method(_Sagas, "StartSagas", saga_pb2.StartSagasResponse, attempt_max_s=WAIT_MAX_S)
 _GET = Method(_Sagas, "GetSaga", saga_pb2.GetSagaResponse)
 _LIST = Method(_Sagas, "ListSagas", saga_pb2.ListSagasResponse)
 _CANCEL = Method(_Sagas, "CancelSaga", saga_pb2.CancelSagaResponse)
 _COUNT = Method(counting_pb2_grpc.CountingServiceStub, "CountSagas", counting_pb2.CountSagasResponse)
 # The replica asks every participant for its descriptors, which may take a while.
-_APPLY = Method(_Definitions, "ApplyDefinition", saga_pb2.ApplyDefinitionResponse, attempt_max_s=_WAIT_MAX_S)
+_APPLY = Method(_Definitions, "ApplyDefinition", saga_pb2.ApplyDefinitionResponse, attempt_max_s=WAIT_MAX_S)
 _GET_DEFINITION = Method(_Definitions, "GetDefinition", saga_pb2.Definition)
 _LIST_DEFINITIONS = Method(_Definitions, "ListDefinitions", saga_pb2.ListDefinitionsResponse)
-_CHECK = Method(_Versions, "CheckDefinition", versions_pb2.CheckDefinitionResponse, attempt_max_s=_WAIT_MAX_S)
+_CHECK = Method(_Versions, "CheckDefinition", versions_pb2.CheckDefinitionResponse, attempt_max_s=WAIT_MAX_S)
 _DIFF = Method(_Versions, "DiffDefinitions", versions_pb2.DiffDefinitionsResponse)
 _RETIRE = Method(_Versions, "RetireDefinition", versions_pb2.RetireDefinitionResponse)
 _REINSTATE = Method(_Versions, "ReinstateDefinition", versions_pb2.ReinstateDefinitionResponse)
@@ -79,10 +79,10 @@ _LIST_CERTIFICATES = Method(
     certification_pb2_grpc.CertificationServiceStub, "ListCertificates", certification_pb2.ListCertificatesResponse
 )
 # After a timeout somebody else may lead, who was not meant.
-_STEP_DOWN = Method(_Cluster, "StepDown", cluster_pb2.StepDownResponse, attempt_max_s=_WAIT_MAX_S, repeatable=False)
+_STEP_DOWN = Method(_Cluster, "StepDown", cluster_pb2.StepDownResponse, attempt_max_s=WAIT_MAX_S, repeatable=False)
 
 _LIST_AUDIT = Method(
-    audit_pb2_grpc.AuditServiceStub, "ListAuditEntries", audit_pb2.ListAuditEntriesResponse, attempt_max_s=_WAIT_MAX_S
+    audit_pb2_grpc.AuditServiceStub, "ListAuditEntries", audit_pb2.ListAuditEntriesResponse, attempt_max_s=WAIT_MAX_S
 )
 
 
@@ -197,7 +197,7 @@ class Client:
             endpoint = self._calls.route.next()
             request = saga_pb2.WatchSagaRequest(saga_id=saga_id, after_sequence=last)
             # A frozen replica is silent, and so is a saga that waits: after a while, open the stream anew.
-            stream = self._calls.stub(endpoint, _Sagas).WatchSaga(request, timeout=_WAIT_MAX_S)
+            stream = self._calls.stub(endpoint, _Sagas).WatchSaga(request, timeout=WAIT_MAX_S)
             try:
                 async for transition in stream:
                     last, heard_at_s, backoff = transition.sequence, time.monotonic(), Backoff()

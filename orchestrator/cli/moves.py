@@ -10,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from orchestrator.cli import many, output, selection
 from orchestrator.cli.calls import Method
+from orchestrator.cli.client import WAIT_MAX_S
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
 from orchestrator.cli.definition_versions import change_line
 from orchestrator.cli.orders import By, Reason, Saga, who
@@ -18,7 +19,8 @@ from orchestrator.pb.baton.v1 import versions_pb2 as pb
 
 _TIMEOUT_S = 30.0
 _PLAN = Method(versions_pb2_grpc.VersionServiceStub, "PlanMove", pb.PlanMoveResponse)
-_MOVE = Method(versions_pb2_grpc.VersionServiceStub, "MoveSaga", pb.MoveSagaResponse)
+# Answered when the leader has heeded it.
+_MOVE = Method(versions_pb2_grpc.VersionServiceStub, "MoveSaga", pb.MoveSagaResponse, attempt_max_s=WAIT_MAX_S)
 
 _To = Annotated[int, typer.Option("--to", min=0, metavar="VERSION", help="The version; default: the newest.")]
 

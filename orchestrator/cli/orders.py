@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from orchestrator.cli import many, output
 from orchestrator.cli.calls import Answer, Method
-from orchestrator.cli.client import Client
+from orchestrator.cli.client import WAIT_MAX_S, Client
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
 from orchestrator.pb.baton.v1 import bulk_pb2, operations_pb2, operations_pb2_grpc, steps_pb2, steps_pb2_grpc
 
@@ -136,7 +136,7 @@ def approve(
 ) -> None:
     """Say yes to a step that waits for a person."""
     request = steps_pb2.ApproveStepRequest(saga_id=saga, step=step, by=who(by), reason=reason, result_json=result)
-    _say(_ask(Method(_Steps, "ApproveStep", steps_pb2.StepAnswer), request, endpoint).heeded)
+    _say(_ask(_heeded(_Steps, "ApproveStep", steps_pb2.StepAnswer), request, endpoint).heeded)
 
 
 def reject(
@@ -144,7 +144,7 @@ def reject(
 ) -> None:
     """Say no to a step that waits for a person: the saga turns back."""
     request = steps_pb2.RejectStepRequest(saga_id=saga, step=step, by=who(by), reason=reason)
-    _say(_ask(Method(_Steps, "RejectStep", steps_pb2.StepAnswer), request, endpoint).heeded)
+    _say(_ask(_heeded(_Steps, "RejectStep", steps_pb2.StepAnswer), request, endpoint).heeded)
 
 
 def plan_cancel(saga: Saga, endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False) -> None:
@@ -229,11 +229,16 @@ async def _approvals(client: Client, definition: str, limit: int) -> tuple[list[
 
 
 def _order(name: str, request: Message, endpoint: list[str], as_json: bool) -> None:
-    answer = _ask(Method(_Operations, name, operations_pb2.OrderAnswer), request, endpoint)
+    answer = _ask(_heeded(_Operations, name, operations_pb2.OrderAnswer), request, endpoint)
     if as_json:
         output.print_json({"heeded": answer.heeded, **output.saga_json(answer.saga)})
     else:
         _say(answer.heeded)
+
+
+def _heeded(stub: type[Any], name: str, answer: type[Answer]) -> Method[Answer]:
+    """A method that waits until the leader has heeded what was ordered, which may not lead for long yet."""
+    return Method(stub, name, answer, attempt_max_s=WAIT_MAX_S)
 
 
 def _say(heeded: bool) -> None:

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from orchestrator.cli import output
 from orchestrator.cli.calls import Answer, Method
+from orchestrator.cli.client import WAIT_MAX_S
 from orchestrator.cli.command import ENDPOINTS_DEFAULT, AsJson, Endpoints, call
 from orchestrator.cli.holds import user
 from orchestrator.pb.baton.v1 import pauses_pb2 as pb
@@ -18,6 +19,11 @@ _TIMEOUT_S = 30.0
 
 _Service = pauses_pb2_grpc.PauseServiceStub
 _LIST = Method(_Service, "ListPauses", pb.ListPausesResponse)
+# Answered when the leader goes by them.
+_PAUSE_DEFINITION = Method(_Service, "PauseDefinition", pb.PauseAnswer, attempt_max_s=WAIT_MAX_S)
+_RESUME_DEFINITION = Method(_Service, "ResumeDefinition", pb.ResumeAnswer, attempt_max_s=WAIT_MAX_S)
+_PAUSE_PARTICIPANT = Method(_Service, "PauseParticipant", pb.PauseAnswer, attempt_max_s=WAIT_MAX_S)
+_RESUME_PARTICIPANT = Method(_Service, "ResumeParticipant", pb.ResumeAnswer, attempt_max_s=WAIT_MAX_S)
 _DEFINITION, _PARTICIPANT = pb.PauseKind.PAUSE_KIND_DEFINITION, pb.PauseKind.PAUSE_KIND_PARTICIPANT
 _WORDS: dict[int, str] = {_DEFINITION: "definition", _PARTICIPANT: "participant"}
 
@@ -42,7 +48,7 @@ def pause_definition(
 ) -> None:
     """Let no saga of a definition call anybody until it is resumed; new ones are accepted, and wait."""
     request = pb.PauseDefinitionRequest(definition=name, reason=reason, by=by or user())
-    _paused(_ask(Method(_Service, "PauseDefinition", pb.PauseAnswer), request, endpoint), as_json)
+    _paused(_ask(_PAUSE_DEFINITION, request, endpoint), as_json)
 
 
 def resume_definition(
@@ -50,7 +56,7 @@ def resume_definition(
 ) -> None:
     """Let the sagas of a paused definition go on."""
     request = pb.ResumeDefinitionRequest(definition=name, reason=reason, by=by or user())
-    _resumed(_ask(Method(_Service, "ResumeDefinition", pb.ResumeAnswer), request, endpoint), as_json)
+    _resumed(_ask(_RESUME_DEFINITION, request, endpoint), as_json)
 
 
 def paused_definitions(ended: Ended = False, endpoint: Endpoints = ENDPOINTS_DEFAULT, as_json: AsJson = False) -> None:
@@ -64,7 +70,7 @@ def pause_participant(
 ) -> None:
     """Let nobody call a participant until it is resumed; its sagas wait, and spend no attempt."""
     request = pb.PauseParticipantRequest(participant=address, reason=reason, by=by or user())
-    _paused(_ask(Method(_Service, "PauseParticipant", pb.PauseAnswer), request, endpoint), as_json)
+    _paused(_ask(_PAUSE_PARTICIPANT, request, endpoint), as_json)
 
 
 @participants.command("resume")
@@ -73,7 +79,7 @@ def resume_participant(
 ) -> None:
     """Let a paused participant be called again: a few calls first, then more."""
     request = pb.ResumeParticipantRequest(participant=address, reason=reason, by=by or user())
-    _resumed(_ask(Method(_Service, "ResumeParticipant", pb.ResumeAnswer), request, endpoint), as_json)
+    _resumed(_ask(_RESUME_PARTICIPANT, request, endpoint), as_json)
 
 
 @participants.command("paused")

@@ -18,7 +18,9 @@ from orchestrator.errors import BatonError
 # What every replica of a drill is started with: nothing is armed, and everything may be.
 SETTINGS = {"BATON_FAILPOINTS": "on"}
 
-_TIMEOUT_S = 2.0
+# A replica that stands still at what it was armed with answers nothing more; one that is slow does by and by.
+_ARM_TIMEOUT_S = 2.0
+_ANSWER_TIMEOUT_S = 20.0
 _ASK_INTERVAL_S = 0.005
 
 # A proxy of the user's environment knows nothing of our ports.
@@ -93,7 +95,8 @@ def _is_stopped(pid: int) -> bool:
 def _ask(replica: Replica, method: str, point: str, body: str) -> dict[str, Any]:
     url = f"http://{replica.http_address}/failpoints/{point}"
     try:
-        with _direct.open(Request(url, body.encode() or None, method=method), timeout=_TIMEOUT_S) as reply:
+        timeout_s = _ANSWER_TIMEOUT_S if method == "GET" else _ARM_TIMEOUT_S
+        with _direct.open(Request(url, body.encode() or None, method=method), timeout=timeout_s) as reply:
             answer: dict[str, Any] = json.loads(reply.read())
             return answer
     except HTTPError as error:

@@ -21,6 +21,8 @@ _RECONNECT_S = 0.5
 _ETCD_AWAY_S = 5.0
 _QUORUM_AWAY_S = 30.0
 _FREEZE_S = 4.0
+_ETCD_ELECTS_S = 30.0
+_ASK_INTERVAL_S = 0.05
 
 
 async def _kill_etcd_leader(arena: Arena) -> None:
@@ -98,11 +100,16 @@ async def _restart_postgres_during_scan(arena: Arena) -> None:
 
 
 async def _etcd_leader(arena: Arena) -> EtcdMember:
-    """The member that leads etcd itself."""
+    """The member that leads etcd itself, once one does. Raises TimeoutError, ProcessFailed."""
     etcd = arena.cluster.etcd
-    answers = orjson.loads(await asyncio.to_thread(etcd.etcdctl, "endpoint", "status", "--write-out", "json"))
-    (endpoint,) = (a["Endpoint"] for a in answers if a["Status"]["leader"] == a["Status"]["header"]["member_id"])
-    return etcd.members[etcd.endpoints.index(endpoint.removeprefix("http://"))]
+    async with asyncio.timeout(_ETCD_ELECTS_S):
+        while True:
+            answers = orjson.loads(await asyncio.to_thread(etcd.etcdctl, "endpoint", "status", "--write-out", "json"))
+            leading = [a["Endpoint"] for a in answers if a["Status"]["leader"] == a["Status"]["header"]["member_id"]]
+            # Nobody while members elect, and two until the former one has heard of it.
+            if len(leading) == 1:
+                return etcd.members[etcd.endpoints.index(leading[0].removeprefix("http://"))]
+            await asyncio.sleep(_ASK_INTERVAL_S)
 
 
 async def _bring_back(arena: Arena, *members: EtcdMember) -> None:

@@ -234,6 +234,8 @@ class EtcdCluster(Within):
         Raises ProcessFailed if it ends with an error or takes longer than 15 s.
         """
         argv = [str(etcd_binary().with_name("etcdctl")), "--endpoints=" + ",".join(endpoints or self.endpoints)]
+        # Its own limits, of 2 s and 5 s, would take a machine that stands still for a moment for an etcd that is away.
+        argv += [f"--dial-timeout={_COMMAND_TIMEOUT_S:g}s", f"--command-timeout={_COMMAND_TIMEOUT_S:g}s"]
         if self._auto_tls:
             argv += ["--cacert=" + str(self.ca_file)]
         elif self._tls is not None:

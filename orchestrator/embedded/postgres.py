@@ -24,7 +24,9 @@ from orchestrator.embedded.processes import Process, ProcessFailed, descendants,
 from orchestrator.embedded.within import Within
 
 _READY_TIMEOUT_S = 30.0
-_CONNECT_TIMEOUT_S = 2
+# How long a look whether the server is there may take; and how long a connection to one that is there.
+_LOOK_TIMEOUT_S = 2
+_CONNECT_TIMEOUT_S = 30
 _STOP_TIMEOUT_S = 5.0
 _INITDB_TIMEOUT_S = 60.0
 _SOCKET_PATH_BYTES_MAX = 107
@@ -102,7 +104,7 @@ class Postgres(Process, Within):
     def accepts_connections(self) -> bool:
         """Whether a connection can be made now. Blocks for two seconds at the most."""
         try:
-            psycopg.connect(self.dsn(), connect_timeout=_CONNECT_TIMEOUT_S).close()
+            psycopg.connect(self.dsn(), connect_timeout=_LOOK_TIMEOUT_S).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -21,7 +21,7 @@ from orchestrator.embedded.processes import ProcessFailed, descendants
 from orchestrator.embedded.within import Within
 
 _READY_TIMEOUT_S = 30.0
-_CONNECT_TIMEOUT_S = 2
+_CONNECT_TIMEOUT_S = 30
 _ASK_INTERVAL_S = 0.01
 
 # Over the settings of a single server. A standby that was away for long is copied anew: no slot is kept for it.

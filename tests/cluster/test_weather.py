@@ -148,7 +148,7 @@ async def test_a_compensation_that_cannot_be_done_parks_the_saga_and_leaves_no_o
 
 
 async def test_a_saga_that_is_cancelled_during_a_call_compensates_what_was_done(house: House) -> None:
-    slow = fault_pb2.Fault(order_id="cancelled-in-call", method="Charge", delay_ms=1500)
+    slow = fault_pb2.Fault(order_id="cancelled-in-call", method="Charge", delay_ms=3000)
     await inject(house.cluster, [("payment", slow)])
     saga_id = await house.start("order-reserve-pay-ship", "cancelled-in-call")
     await struck(house.cluster, ["cancelled-in-call"])
