@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import grpc
 import psycopg
@@ -274,7 +275,8 @@ class World:
     async def arrives(self, text: str, wanted: str) -> None:
         """They do arrive, after their compensation; what each hears."""
         answers = await self.stage.scribe.arrive(text)
-        heard = ", ".join(said.partition(":")[0] for _, said in answers)
+        # A machine that stands still for a while may have had one leader more, whose call is as late as the others'.
+        heard = ", ".join(said for said, _ in groupby(said.partition(":")[0] for _, said in answers))
         assert heard == wanted, answers
 
     async def audited(self) -> None:
