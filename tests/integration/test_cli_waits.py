@@ -23,8 +23,8 @@ from orchestrator.pb.baton.v1 import (
 )
 
 SAGA = "01000000-0000-7000-8000-000000000001"
-# A replica waits for the leader for five seconds, or half of the time that is left: less than four times what is asked
-# for here, and more than the two seconds that any other call may take.
+# A replica waits for the leader for five seconds, or half of the time that is left. Of other calls two seconds are left
+# at the most; of these ten, less what the way has taken.
 LEFT_S = 5.0
 
 _PAUSE = pauses_pb2.Pause(kind=pauses_pb2.PAUSE_KIND_DEFINITION, name="order")
