@@ -29,6 +29,8 @@ from orchestrator.embedded.etcd import EtcdCluster
 from orchestrator.embedded.postgres import Postgres
 from orchestrator.embedded.processes import Process, run_token
 
+# Whoever runs in the background of a shell has inherited that it is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 folder = Path(sys.argv[1])
 with EtcdCluster(folder / "etcd", 1) as etcd, Postgres(folder / "postgres") as postgres:
     stubborn = [sys.executable, "-c", "import signal; signal.signal(15, signal.SIG_IGN); signal.pause()"]
