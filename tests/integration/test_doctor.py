@@ -176,6 +176,20 @@ async def test_an_etcd_that_is_not_there_and_members_of_two_clusters_are_named(
     assert "different clusters" in said(mixed, Area.ETCD, Severity.FAILED)
 
 
+async def test_an_etcd_that_stands_still_for_longer_than_a_replica_would_wait_is_waited_for(
+    etcd_single: EtcdCluster, migrated: str
+) -> None:
+    (member,) = etcd_single.members
+    member.suspend()
+    waking = asyncio.get_running_loop().call_later(1.5, member.resume)
+    try:
+        found = await look(etcd_single, migrated)
+    finally:
+        waking.cancel()
+        member.resume()
+    assert "1 of 1 endpoints answer, and the cluster has a quorum" in said(found, Area.ETCD, Severity.OK)
+
+
 async def test_an_alarm_of_etcd_is_named(etcd_single: EtcdCluster, migrated: str) -> None:
     async with grpc.aio.insecure_channel(etcd_single.endpoints[0]) as channel:
         call = channel.unary_unary(
