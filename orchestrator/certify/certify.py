@@ -24,8 +24,6 @@ from orchestrator.errors import Rejected
 from orchestrator.saga.model import Json
 from orchestrator.security.dialer import PLAIN, Dialer
 
-_OPEN_S = 5.0
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -66,7 +64,7 @@ async def certify(plan: Plan) -> Report:
             plan.dialer.channel(plan.address, options=[("grpc.enable_http_proxy", 0)])
         )
         faults, gauge = await _faults(plan, channel), _gauge(plan, channel, descriptors)
-        for form in await _forms(channel):
+        for form in await _forms(channel, plan.timeout_s):
             shard = random.choice(SHARDS)
             patience = timedelta(seconds=plan.patience_s)
             subject = Subject(plan.address, pair, form, shard, plan.timeout_s, patience, plan.dialer)
@@ -156,10 +154,10 @@ async def _faults(plan: Plan, channel: grpc.aio.Channel) -> crashes.Faults | Non
     return crashes.Faults(channel, inject, plan.timeout_s)
 
 
-async def _forms(channel: grpc.aio.Channel) -> Sequence[str]:
+async def _forms(channel: grpc.aio.Channel, timeout_s: float) -> Sequence[str]:
     """The ways of calling that the participant offers: a leader takes the stream where there is one."""
     try:
-        exchange = await open_exchange(channel, _OPEN_S)
+        exchange = await open_exchange(channel, timeout_s)
     except (NotOffered, ExchangeLost):
         return (UNARY,)
     await exchange.close()

@@ -35,6 +35,8 @@ Response = TypeVar("Response", bound=Message)
 Metadata = tuple[tuple[str, str], ...]
 REQUIRES_LEADER: Metadata = (("hasleader", "true"),)
 
+# gRPC's name for the longest time that one attempt to connect may take.
+CONNECT_TIMEOUT_MS = "grpc.min_reconnect_backoff_ms"
 # etcd cuts a client off that pings more often than every 5 s, or without a call under way: hence no
 # keepalive_permit_without_calls. The second timeout is set because it overrules the first (60 s by default).
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -42,7 +44,7 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 2000),
     ("grpc.http2.ping_timeout_ms", 2000),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    (CONNECT_TIMEOUT_MS, 1000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
@@ -82,6 +84,8 @@ class EtcdAccess:
     # Longest wait for one answer of one endpoint, and when a second one is asked beside it.
     call_timeout_s: float = 1.0
     hedge_s: float = 0.15
+    # Longest wait for a connection to an endpoint that neither takes nor refuses it.
+    connect_timeout_s: float = 1.0
 
     @classmethod
     def from_files(
@@ -144,7 +148,9 @@ class Transport:
             await channel.close()
 
     def _open(self) -> dict[str, grpc.aio.Channel]:
-        return {endpoint: self._access.dialer.channel(endpoint, CHANNEL_OPTIONS) for endpoint in self._access.endpoints}
+        patience = {CONNECT_TIMEOUT_MS: round(self._access.connect_timeout_s * 1000)}
+        options = tuple({**dict(CHANNEL_OPTIONS), **patience}.items())
+        return {endpoint: self._access.dialer.channel(endpoint, options) for endpoint in self._access.endpoints}
 
     async def ask(self, method: Method[Response], request: Message) -> Response:
         """Send a request that may be repeated: to the next endpoint too when one fails or is slow to answer.

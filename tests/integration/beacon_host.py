@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.embedded.loopback import free_ports, release_ports
 from orchestrator.embedded.processes import Process, inherited_environment
 
-SOON_S = 20.0
+SOON_S = 60.0
 
 
 class BeaconHost:

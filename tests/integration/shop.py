@@ -19,7 +19,10 @@ from participants.server import Participant, Service
 from participants.settings import ParticipantSettings
 from participants.status import number_of
 
-TIMEOUT_S = 10.0
+# For what comes when it comes, on a machine on which every process may stand still for seconds.
+TIMEOUT_S = 30.0
+# A call that waits for another one, or for a connection, is not sent away meanwhile, unless that is the subject.
+PATIENT = {"lock_wait_max_s": 20.0, "pool_wait_max_s": 20.0}
 
 
 def action(saga_id: str, step: str = "step", **more: Any) -> CallIdentity:
@@ -146,7 +149,7 @@ class ExchangeClient:
 @asynccontextmanager
 async def running(service: Service, dsn: str, **settings: Any) -> AsyncIterator[Participant]:
     """A participant that serves, until the end of the block."""
-    participant = Participant(service, ParticipantSettings(dsn=dsn, listen="127.0.0.1:0", **settings))
+    participant = Participant(service, ParticipantSettings(dsn=dsn, listen="127.0.0.1:0", **{**PATIENT, **settings}))
     await participant.start()
     try:
         async with asyncio.timeout(TIMEOUT_S):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -14,7 +15,8 @@ from orchestrator.drill.call_proxy import CallProxy, Mischief
 from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
 from orchestrator.pb.baton.participant.v1 import participant_pb2_grpc as pb_grpc
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
+HOLD_S = 59.5
 METHOD = "/test.v1.Test/Do"
 
 
@@ -95,13 +97,27 @@ async def test_a_duplicated_call_arrives_twice_and_is_answered_once() -> None:
         assert proxy.tally.duplicated == 1
 
 
-async def test_a_held_call_arrives_after_its_caller_has_given_up() -> None:
+async def test_a_held_call_arrives_after_its_caller_has_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep, held, over = asyncio.sleep, asyncio.Event(), asyncio.Event()
+
+    async def hold(delay_s: float, *rest: Any) -> Any:
+        if delay_s != HOLD_S:
+            return await sleep(delay_s, *rest)
+        held.set()
+        # The time of the hold is over when the test says so, however long this process stands still meanwhile.
+        return await over.wait()
+
+    monkeypatch.setattr(asyncio, "sleep", hold)
     async with proxied() as (target, proxy, channel):
-        proxy.mischief = Mischief(held=1.0, hold_s=0.4)
-        with pytest.raises(grpc.aio.AioRpcError) as late:
-            await channel.unary_unary(METHOD)(b"it", timeout=0.1)
-        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        proxy.mischief = Mischief(held=1.0, hold_s=HOLD_S)
+        call = channel.unary_unary(METHOD)(b"it", timeout=WITHIN_S)
+        async with asyncio.timeout(WITHIN_S):
+            await held.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
         assert target.requests == []
+        over.set()
         await proxy.settled()
         assert target.requests == [b"it"]
 

@@ -36,7 +36,7 @@ def certificate(pair: tuple[str, str], *, day: int, safe: bool = True, address: 
 @pytest.fixture
 async def world(database: str) -> AsyncIterator[tuple[Registry, PostgresCertificates]]:
     migrate(database)
-    pool = Pool(database, "baton-pool-r1", 4, 5.0, Metrics("test", "r1"))
+    pool = Pool(database, "baton-pool-r1", 4, 30.0, Metrics("test", "r1"))
     certificates = PostgresCertificates(pool)
     yield Registry(PostgresDefinitions(pool), describe, certificates.certificates), certificates
     await pool.close()

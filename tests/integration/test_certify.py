@@ -23,11 +23,13 @@ from orchestrator.driving.reflection import describe
 from orchestrator.embedded.processes import Process
 from orchestrator.saga.parse import parse
 from tests.integration.flawed_participant import flawed_participant
+from tests.integration.shop import TIMEOUT_S
 from tests.integration.test_participants_processes import Launcher, until_serving
 
 ECHO = ("/shop.v1.EchoService/Do", "/shop.v1.EchoService/Undo")
 _LINES = [{"stock_code": "certify", "quantity": 1}]
 _ORDER = {"order_id": "$ID"}
+_TIMES = ("--patience", "1", "--timeout", "30")
 
 # Every method pair of the sample shop: service, action, compensation, and their requests.
 PAIRS: list[tuple[str, str, str, dict[str, Any], dict[str, Any]]] = [
@@ -60,7 +62,7 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
 
 def plan(address: str, **more: Any) -> Plan:
     fields = {"action": ECHO[0], "compensation": ECHO[1], "request": Template({"text": "$ID"}), "patience_s": 1.0}
-    return Plan(address, **{**fields, **more})
+    return Plan(address, **{**fields, "timeout_s": TIMEOUT_S, **more})
 
 
 def verdicts(report: Report) -> dict[Check, Verdict]:
@@ -90,6 +92,7 @@ async def test_our_own_participants_are_safe(launcher: Launcher, database: str) 
                 observe=totals,
                 status=f"/shop.v1.{asked}" if asked else "",
                 status_request=Template(_ORDER) if asked else None,
+                timeout_s=TIMEOUT_S,
             )
         )
         assert report.safe, report
@@ -204,7 +207,7 @@ def _restart_when_asked(process: Process, kill: Path, ended: threading.Event) ->
     while not ended.wait(0.01):
         if kill.exists():
             process.kill()
-            process.wait(10.0)
+            process.wait(TIMEOUT_S)
             process.start()
             kill.unlink()
 
@@ -217,7 +220,7 @@ def run(*args: str) -> Any:
 async def test_the_command_prints_exits_and_writes_a_certificate(tmp_path: Path) -> None:
     request = tmp_path / "request.json"
     request.write_text('{"text": "$ID"}')
-    pair = ("--action", ECHO[0][1:], "--compensation", ECHO[1], "--request", str(request), "--patience", "1")
+    pair = ("--action", ECHO[0][1:], "--compensation", ECHO[1], "--request", str(request), *_TIMES)
     written = tmp_path / "certificate.json"
     async with flawed_participant() as (address, _):
         result = await asyncio.to_thread(run, address, *pair, "--certificate", str(written))
@@ -259,10 +262,10 @@ async def test_the_command_that_a_missing_certificate_advises_certifies_the_pair
             "action: {method: shop.v1.EchoService/Do, request: {text: input.order}}, "
             "compensation: {method: shop.v1.EchoService/Undo, request: {text: results.one.text}}}]"
         )
-        described = (await describe(address, ["shop.v1.EchoService"], 5.0)).SerializeToString()
+        described = (await describe(address, ["shop.v1.EchoService"], TIMEOUT_S)).SerializeToString()
         (violation,) = uncertified(parse(text), described, [])
         words = shlex.split(violation.description.partition("run: ")[2])
         assert (words[:3], words[-1]) == (["baton", "certify", address], "--record")
-        result = await asyncio.to_thread(run, *words[2:-1], "--patience", "1")
+        result = await asyncio.to_thread(run, *words[2:-1], *_TIMES)
         assert result.exit_code == 0, result.output
         assert f"SAFE: {ECHO[0][1:]} with {ECHO[1][1:]} at {address}" in result.output

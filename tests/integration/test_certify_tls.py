@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 
 from orchestrator.__main__ import app
 from orchestrator.embedded.authority import Authority, Certificate
-from tests.integration.test_participants_processes import Launcher
+from tests.integration.test_participants_processes import START_MAX_S, Launcher
 
 _PAIR = ("--action", "shop.v1.EchoService/Do", "--compensation", "shop.v1.EchoService/Undo")
-_CALLS = (*_PAIR, "--request", '{"text": "$ID"}', "--no-effect", "--patience", "1", "--timeout", "5")
+_CALLS = (*_PAIR, "--request", '{"text": "$ID"}', "--no-effect", "--patience", "1", "--timeout", "30")
 
 
 class Secured:
@@ -30,7 +30,7 @@ class Secured:
             tls_callers="certifier",
         )
         self.address = f"127.0.0.1:{port}"
-        process.wait_until(lambda: "participant serves" in process.log_path.read_text(), "does not serve", 30.0)
+        process.wait_until(lambda: "participant serves" in process.log_path.read_text(), "does not serve", START_MAX_S)
 
     def certify(self, *before: object, after: tuple[object, ...] = ()) -> tuple[int, str]:
         """The exit status of the command, and what it says."""

@@ -24,7 +24,7 @@ pytestmark = needs_nats
 WITHIN_S = 60.0
 GUIDE = Path(__file__).parents[2] / "docs" / "choreography.md"
 ALL = tuple(choreography.SERVICES)
-SETTINGS = {"declined_customers": "poor", "initial_stock": 1000, "lock_wait_max_s": 10.0}
+SETTINGS = {"declined_customers": "poor", "initial_stock": 1000}
 
 
 @pytest.fixture
@@ -82,6 +82,13 @@ def ask(dsn: str, query: str) -> list[tuple[object, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
+async def published(dsn: str) -> None:
+    """Wait until the services know that the broker has what they have said, the last of it too."""
+    async with asyncio.timeout(WITHIN_S):
+        while any(ask(dsn, f"SELECT 1 FROM {service}.outbox") for service in ("orders", "payment", "inventory")):
+            await asyncio.sleep(0.02)
+
+
 def order(order_id: str, customer: str = "17850", quantity: int = 1) -> Happening:
     return placed(order_id, customer, "15.30", [("TEAPOT", quantity)])
 
@@ -112,6 +119,7 @@ async def test_orders_end_as_their_services_decide(database: str, broker: NatsSe
     async with shop(database, broker):
         await place(broker, orders)
         found = await ends(broker, len(orders))
+        await published(database)
     assert {name: event.type for name, event in found.items()} == {
         "good": "order.confirmed",
         "declined": "order.cancelled",
@@ -151,6 +159,7 @@ async def test_what_is_delivered_again_has_no_second_effect(database: str, broke
                         if info.num_pending == info.num_ack_pending == 0:
                             break
                         await asyncio.sleep(0.05)
+        await published(database)
         repeated = await happened(broker)
     # Nothing came of the repetitions.
     assert len(repeated) == 2 * len(events)
@@ -190,6 +199,7 @@ async def test_orders_end_once_though_broker_database_and_services_are_interrupt
         pass
     async with shop(database, broker):
         found = await ends(broker, len(orders))
+        await published(database)
     assert {event.type for name, event in found.items() if name.startswith("good")} == {"order.confirmed"}
     assert {event.type for name, event in found.items() if not name.startswith("good")} == {"order.cancelled"}
     assert_books(database, confirmed=15, cancelled=30, refunded=15)

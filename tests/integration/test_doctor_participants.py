@@ -24,7 +24,7 @@ from orchestrator.sagalog.pool import Pool
 from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import echo_pb2
 from tests.integration.test_doctor import look, migrated, participant, said
-from tests.integration.test_participants_processes import Launcher
+from tests.integration.test_participants_processes import START_MAX_S, Launcher
 
 __all__ = ["migrated"]
 
@@ -39,7 +39,7 @@ def strict(port: int) -> str:
 
 @pytest.fixture
 async def pool(migrated: str) -> AsyncIterator[Pool]:
-    found = Pool(migrated, "test", 2, 5.0, Metrics("test", "r1"))
+    found = Pool(migrated, "test", 2, 30.0, Metrics("test", "r1"))
     yield found
     await found.close()
 
@@ -116,7 +116,7 @@ async def test_participants_are_asked_over_tls_as_a_replica_would(
             tls_ca_file=str(authority.ca_file),
             tls_callers="replica",
         )
-        process.wait_until(lambda: "participant serves" in process.log_path.read_text(), "does not serve", 30.0)
+        process.wait_until(lambda: "participant serves" in process.log_path.read_text(), "does not serve", START_MAX_S)
         files = FileDescriptorSet()
         echo_pb2.DESCRIPTOR.CopyToProto(files.file.add())
         text = strict(port).replace("certified: required\n", "")

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from orchestrator.driving import grpc_edge
 from orchestrator.driving.grpc_edge import CallSettings, GrpcParticipants
 from orchestrator.driving.port import Invocation
 from orchestrator.pb.baton.participant.v1 import participant_pb2 as pb
@@ -24,6 +25,7 @@ from orchestrator.telemetry import Metrics
 from tests.unit.test_codec import CODEC
 
 PATH = "/t.S/Do"
+WITHIN_S = 30.0
 EXCHANGE = "/baton.participant.v1.ParticipantService/Exchange"
 
 Behaviour = Callable[[bytes, dict[str, str], grpc.aio.ServicerContext[Any, Any]], Awaitable[bytes]]
@@ -90,6 +92,12 @@ class Aborting:
         raise Abort(code.value[0], details)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is offered is used, however long it takes to open."""
+    monkeypatch.setattr(grpc_edge, "OPEN_TIMEOUT_S", WITHIN_S)
+
+
 @contextlib.asynccontextmanager
 async def serving(behaviour: Behaviour, multiplexed: bool) -> AsyncIterator[Participant]:
     participant = Participant(behaviour, multiplexed)
@@ -110,7 +118,7 @@ async def edge(metrics: Metrics | None = None, **settings: Any) -> AsyncIterator
         await participants.close()
 
 
-def invocation(port: int, timeout_s: float = 5.0, **request: Any) -> Invocation:
+def invocation(port: int, timeout_s: float = WITHIN_S, **request: Any) -> Invocation:
     return Invocation(
         saga_id=SagaId(UUID(int=5)),
         definition="test",
@@ -230,7 +238,7 @@ async def test_a_participant_that_is_away_is_unknown_and_called_again_once_it_is
         assert participant.server.add_insecure_port(f"127.0.0.1:{port}") == port
         await participant.server.start()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(WITHIN_S):
                 while not isinstance(await participants.call(invocation(port)), Succeeded):
                     await asyncio.sleep(0.05)
         finally:
@@ -240,11 +248,16 @@ async def test_a_participant_that_is_away_is_unknown_and_called_again_once_it_is
 @both
 async def test_calls_beyond_the_bound_wait_their_turn(multiplexed: bool) -> None:
     now = most = 0
+    full = asyncio.Event()
 
     async def count(request: bytes, metadata: dict[str, str], context: Any) -> bytes:
         nonlocal now, most
         now += 1
         most = max(most, now)
+        if now == 3:
+            full.set()
+        # The first ones wait for each other, however slowly they come; then there is time for one too many.
+        await full.wait()
         await asyncio.sleep(0.005)
         now -= 1
         return request
@@ -288,7 +301,7 @@ async def test_a_request_that_cannot_be_made_calls_nobody() -> None:
 
 async def test_an_address_where_nobody_listens_is_unknown_at_once() -> None:
     async with edge() as participants:
-        async with asyncio.timeout(5):
-            outcome = await participants.call(invocation(1))
+        async with asyncio.timeout(WITHIN_S):
+            outcome = await participants.call(invocation(1, timeout_s=2 * WITHIN_S))
     assert isinstance(outcome, Unknown)
     assert outcome.code == "UNAVAILABLE"

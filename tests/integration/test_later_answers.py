@@ -22,7 +22,7 @@ from participants.pb.shop.v1 import echo_pb2, echo_pb2_grpc
 from participants.server import Service
 from participants.settings import ParticipantSettings
 from participants.status import Refusal
-from tests.integration.shop import TIMEOUT_S, Client, Reply, action, compensation, connected, running
+from tests.integration.shop import PATIENT, TIMEOUT_S, Client, Reply, action, compensation, connected, running
 
 DO, UNDO = "shop.v1.EchoService/Do", "shop.v1.EchoService/Undo"
 STATUS = "baton.participant.v1.ParticipantService/Status"
@@ -127,7 +127,7 @@ def service(folder: Path, servicer: type[Decider] = Decider) -> Service:
 @asynccontextmanager
 async def answering(dsn: str, told: Orchestrator) -> AsyncIterator[Answers]:
     """Answers on a database of their own, told in the background."""
-    database = Database(ParticipantSettings(dsn=dsn), "decider")
+    database = Database(ParticipantSettings(dsn=dsn, **PATIENT), "decider")
     await database.open([])
     answers = Answers(database, told, again_s=0.02)
     telling = asyncio.create_task(answers.run())
@@ -155,6 +155,13 @@ async def finished(tx: Transaction) -> echo_pb2.EchoResponse:
     await tx.execute(b"INSERT INTO note (text) VALUES ('effect')")
     tx.record_effect(text="done")
     return DONE
+
+
+async def until_noted(world: World) -> None:
+    """Wait until it is noted that all answers have been told."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while world.rows("SELECT * FROM answer"):
+            await asyncio.sleep(0.01)
 
 
 async def test_an_action_is_accepted_finished_told_and_then_answered_as_any_other(world: World) -> None:
@@ -244,6 +251,7 @@ async def test_what_could_not_be_told_is_told_later_also_by_another_process(
     await world.answers.finish("s1", "step", finished)
     await world.told.until(1)
     assert world.told.heard == [("t1", "complete", "done")]
+    await until_noted(world)
     # A process that ends between the store and the report: nobody tells.
     silent = Orchestrator()
     own = Database(ParticipantSettings(dsn=database), "decider")
@@ -271,9 +279,7 @@ async def test_an_answer_that_nobody_wants_is_told_once(world: World) -> None:
     await world.act()
     await world.answers.finish("s1", "step", finished)
     await world.told.until(1)
-    async with asyncio.timeout(TIMEOUT_S):
-        while world.rows("SELECT * FROM answer"):
-            await asyncio.sleep(0.01)
+    await until_noted(world)
     assert world.told.heard == [("t1", "complete", "done")]
 
 

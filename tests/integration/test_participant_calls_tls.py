@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 
 from orchestrator.embedded.authority import Authority
+from participants import reporting
 from participants.answers import NotReported
 from participants.pb.baton.v1 import events_pb2, events_pb2_grpc, steps_pb2, steps_pb2_grpc
 from participants.reporting import StepReporter
@@ -46,6 +47,12 @@ class Replica(steps_pb2_grpc.StepServiceServicer, events_pb2_grpc.EventServiceSe
     async def CommitPosition(self, request: Any, context: Any) -> events_pb2.CommitPositionResponse:
         self._note(context)
         return events_pb2.CommitPositionResponse()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attempt is given up for the time it takes."""
+    monkeypatch.setattr(reporting, "_ATTEMPT_S", WITHIN_S)
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ async def test_a_client_that_does_not_read_holds_the_server_up_and_no_memory() -
     async with asyncio.TaskGroup() as group:
         link = Link("test", server.sockets[0].getsockname(), group)
         reader, writer = await asyncio.open_connection(*link.address, limit=1024)
-        before = -1
-        while before != written:  # until the kernels' buffers are full
+        before = 0
+        while before != written or not written:  # until the kernels' buffers are full
             before = written
             await asyncio.sleep(QUIET_S)
         assert 0 < written < 40_000_000

@@ -21,6 +21,9 @@ async def test_a_blackhole_accepts_and_passes_nothing_until_healed() -> None:
         old[1].write(b"lost?")
         new = await it.connect()
         new[1].write(b"new")
+        async with asyncio.timeout(WITHIN_S):
+            while it.link.tally.held_bytes < 8:
+                await asyncio.sleep(0.002)
         await quiet(old[0])
         await quiet(new[0])
         assert bytes(it.received) == b"hello"

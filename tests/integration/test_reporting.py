@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from participants import reporting
 from participants.answers import NotReported, NotWanted
 from participants.pb.baton.v1 import steps_pb2, steps_pb2_grpc
 from participants.reporting import StepReporter
@@ -32,6 +33,12 @@ class Replica(steps_pb2_grpc.StepServiceServicer):
 
     async def HeartbeatStep(self, request: Any, context: Any) -> steps_pb2.StepAnswer:
         return await self.CompleteStep(request, context)
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attempt is given up for the time it takes."""
+    monkeypatch.setattr(reporting, "_ATTEMPT_S", 30.0)
 
 
 @pytest.fixture
