@@ -91,7 +91,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     dsn: str = request.getfixturevalue("database")
     migrate(dsn)
     log, other = (
-        PostgresSagaLog(LogSettings(dsn, replica, 0, 5.0, 0.2, 4.0, 4000), Metrics("test", replica))
+        PostgresSagaLog(LogSettings(dsn, replica, 0, 10.0, 3.0, 20.0, 4000), Metrics("test", replica))
         for replica in ("r1", "r2")
     )
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
