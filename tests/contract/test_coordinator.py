@@ -29,7 +29,7 @@ from orchestrator.leadership.port import (
     Txn,
 )
 
-SOON_S = 10.0
+SOON_S = 30.0
 
 
 def patient(endpoints: tuple[str, ...]) -> EtcdCoordinator:

@@ -18,7 +18,7 @@ from orchestrator.leadership.renewal import RenewalPace, RenewalThread
 
 INTERVAL_S = 0.1
 MARGIN_S = 0.2
-SOON_S = 15.0
+SOON_S = 30.0
 
 
 @dataclass(frozen=True)

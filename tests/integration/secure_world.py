@@ -32,7 +32,7 @@ from orchestrator.security.identity import identity_from
 from orchestrator.security.tokens import token_hash
 from tests.integration.secure_postgres import binaries, secure_postgres
 
-SOON_S = 30.0
+SOON_S = 60.0
 ISSUER = "https://login.example"
 READER_TOKEN, METRICS_TOKEN, EXPIRED_TOKEN = (f"{name}-token-that-nobody-guesses" for name in ("r", "m", "e"))
 
@@ -96,7 +96,7 @@ class World:
         """Of the Postgres that speaks TLS, without certificates. Skips the test where there is none."""
         if self.postgres_port is None:
             pytest.skip("no Postgres with TLS on this host: `apt-get install postgresql` brings one")
-        return f"host=127.0.0.1 port={self.postgres_port} user=baton dbname=postgres connect_timeout=5"
+        return f"host=127.0.0.1 port={self.postgres_port} user=baton dbname=postgres connect_timeout=15"
 
     @property
     def log_dsn(self) -> str:

@@ -22,7 +22,7 @@ from orchestrator.leadership.pulse import Pulse, boottime_s
 from orchestrator.leadership.verdict import Verdict
 from tests.integration.beacon_host import BeaconHost
 
-SOON_S = 10.0
+SOON_S = 30.0
 PACE = ObserverPace(beat_interval_s=0.05, beat_timeout_s=0.3)
 # Where nobody may be accused: whoever answers does so, also when the machine is busy elsewhere for a moment.
 PATIENT = replace(PACE, hello_timeout_s=3.0)

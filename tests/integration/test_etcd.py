@@ -23,7 +23,7 @@ from orchestrator.leadership.port import Change, Delete, LeaseId, Put, Txn
 from orchestrator.leadership.pulse import Pulse, boottime_s
 from orchestrator.leadership.renewal import RenewalPace, RenewalThread
 
-SOON_S = 15.0
+SOON_S = 30.0
 
 
 @pytest.fixture
@@ -116,14 +116,14 @@ async def test_a_frozen_member_delays_a_read_by_the_hedge_alone(
     await put(coordinator, prefix + "a")
     followers = [member for member in etcd.members if member is not _leader(etcd)]
     # The frozen one is waited for much longer than the hedge lasts, and than the machine may stand still.
-    hedged = EtcdCoordinator(EtcdAccess(etcd.endpoints, call_timeout_s=2 * SOON_S))
+    hedged = EtcdCoordinator(EtcdAccess(etcd.endpoints, call_timeout_s=SOON_S))
     hedged.transport.trust(followers[0].endpoint)
     with frozen(followers[0]):
         began_s = time.monotonic()
         snapshot = await hedged.range(prefix)
 
         assert len(snapshot.entries) == 1
-        assert time.monotonic() - began_s < SOON_S / 2
+        assert time.monotonic() - began_s < SOON_S / 3
     await hedged.close()
 
 
@@ -139,7 +139,7 @@ async def test_a_transaction_at_a_frozen_member_has_an_unknown_outcome_and_the_n
         began_s = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             await coordinator.txn(Txn((), (Put(prefix + "b", b"1"),)))
-        assert time.monotonic() - began_s < SOON_S
+        assert time.monotonic() - began_s < SOON_S / 2
 
         assert (await coordinator.txn(Txn((), (Put(prefix + "c", b"1"),)))).succeeded
     await coordinator.close()
@@ -187,7 +187,7 @@ async def test_without_a_quorum_everything_ends_within_its_deadline_and_works_ag
         with pytest.raises(CoordinatorAway):
             async with aclosing(coordinator.watch(prefix, revision + 1)) as batches:
                 await take(batches, 10)
-        assert time.monotonic() - began_s < SOON_S
+        assert time.monotonic() - began_s < SOON_S / 2
 
     await put(coordinator, prefix + "b")
     assert prefix + "b" in {entry.key for entry in (await coordinator.range(prefix)).entries}
@@ -269,7 +269,7 @@ async def test_tls_with_each_members_own_certificate(tmp_path: Path, prefix: str
 async def test_user_and_password_and_a_token_that_expires(tmp_path: Path) -> None:
     with EtcdCluster(tmp_path / "etcd", members=1, unsafe_no_fsync=True) as etcd:
         etcd.enable_auth("baton", "secret")
-        access = EtcdAccess(etcd.endpoints, user="baton", password="secret", call_timeout_s=SOON_S / 3)
+        access = EtcdAccess(etcd.endpoints, user="baton", password="secret", call_timeout_s=SOON_S / 6)
         coordinator = EtcdCoordinator(access)
         revision = await put(coordinator, "/baton/c/a")
         renewal = RenewalThread(access, Pulse(), RenewalPace(interval_s=0.1, stall_max_s=600))

@@ -155,10 +155,20 @@ async def test_no_acknowledged_start_is_lost_when_postgres_restarts(
     assert stored == set(acknowledged)
 
 
+async def until_started(it: Running, request_id: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await it.intake.start(new(request_id))
+                return
+            except LogUnavailable:
+                continue
+
+
 async def test_a_postgres_that_hangs_makes_starts_unavailable_in_time(database: str, postgres: Postgres) -> None:
     migrate(database)
     async with running(database, timeout_s=1.0) as it:
-        await it.intake.start(new("before"))
+        await until_started(it, "before")
         postgres.suspend()
         try:
             async with asyncio.timeout(10):
@@ -167,13 +177,7 @@ async def test_a_postgres_that_hangs_makes_starts_unavailable_in_time(database: 
         finally:
             postgres.resume()
         # Unknown whether it was stored: the same request id gives one saga in any case.
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    await it.intake.start(new("during"))
-                    break
-                except LogUnavailable:
-                    continue
+        await until_started(it, "during")
     assert sorted(row[1] for row in rows(database)) == ["before", "during"]
 
 

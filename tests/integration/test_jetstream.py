@@ -25,7 +25,7 @@ from tests.unit.event_log import MemoryEvents, an_event
 
 pytestmark = needs_nats
 
-WITHIN_S = 30.0
+WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +101,15 @@ async def test_a_broker_that_is_away_is_said_and_comes_back(settings: JetStreamS
 
 
 async def test_a_broker_that_is_frozen_is_given_up_in_time(settings: JetStreamSettings, server: NatsServer) -> None:
-    async with sink_to(replace(settings, timeout_s=2.0)) as sink:
+    async with sink_to(settings) as sink:
         await sink.publish(events(1))
+        sink._settings = replace(settings, timeout_s=0.5)
         server.process.suspend()
         try:
             async with asyncio.timeout(WITHIN_S):
                 while not stopped(server.process.pid):
                     await asyncio.sleep(0.005)
-            with pytest.raises(SinkUnavailable, match=r"no answer within 2 s|[Tt]imeout"):
+            with pytest.raises(SinkUnavailable, match=r"no answer within 0.5 s|[Tt]imeout"):
                 await asyncio.wait_for(sink.publish(events(2)), WITHIN_S)
         finally:
             server.process.resume()

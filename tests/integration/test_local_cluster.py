@@ -12,7 +12,7 @@ from orchestrator.embedded.cluster import Cluster
 from orchestrator.embedded.processes import ProcessFailed
 from orchestrator.embedded.servers import Server
 
-_WITHIN_S = 30.0
+_WITHIN_S = 90.0
 
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:

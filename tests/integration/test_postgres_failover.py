@@ -134,11 +134,11 @@ async def test_hosts_none_of_which_takes_writes_are_given_up_in_time(pair: Postg
 
 
 async def test_a_connection_is_left_when_its_server_turns_read_only(pair: PostgresPair) -> None:
-    connection = await connect(pair.dsn("baton"), "test", 5.0)
+    connection = await connect(pair.dsn("baton"), "test", 20.0)
     try:
         pair.turn_read_only()
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-            await execute(connection, _SELECT, 5.0)
+            await execute(connection, _SELECT, 20.0)
     finally:
         await connection.close()
         pair.promote()
@@ -150,7 +150,7 @@ async def test_readers_and_a_term_go_on_at_the_new_primary_without_an_error(
     dsn = pair.dsn("baton")
     insert(dsn, 1, 2)
     term, writing = await begin(log, 1)
-    pool = Pool(dsn, "test", 2, 5.0, Metrics("test", "r1"))
+    pool = Pool(dsn, "test", 2, 20.0, Metrics("test", "r1"))
     await write(term, 1)
     await pool.fetch(_SELECT)
     pair.turn_read_only()
