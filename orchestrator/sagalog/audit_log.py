@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 from collections import deque
 from dataclasses import asdict, dataclass
 from uuid import UUID
@@ -17,6 +18,7 @@ import structlog
 
 from orchestrator.errors import LogUnavailable, Overloaded
 from orchestrator.saga.ids import RANDOM_BITS, saga_id
+from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.pool import Pool, Row
 from orchestrator.sagalog.queries import load
 from orchestrator.security.audit import Action
@@ -48,6 +50,8 @@ class AuditLog:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[dict[str, object]] = deque()
         self._wake = asyncio.Event()
+        self._noting = threading.Lock()
+        self._last_id: SagaId | None = None
 
     def record(self, action: Action) -> None:
         """Note an action."""
@@ -56,8 +60,10 @@ class AuditLog:
             log.error("audit_not_stored", waiting=len(self._waiting), reaction="this event is all there is of it")
             return
         milliseconds = int(action.at.timestamp() * 1000)
-        entry_id = saga_id(milliseconds, secrets.randbits(RANDOM_BITS))
-        self._waiting.append({"id": str(entry_id), "replica": self._replica, **_storable(action)})
+        with self._noting:
+            # Also within a millisecond: entries are listed by their ids.
+            self._last_id = saga_id(milliseconds, secrets.randbits(RANDOM_BITS), after=self._last_id)
+            self._waiting.append({"id": str(self._last_id), "replica": self._replica, **_storable(action)})
         self._loop.call_soon_threadsafe(self._wake.set)
 
     async def run(self) -> None:

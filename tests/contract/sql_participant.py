@@ -131,7 +131,7 @@ async def sql_participant(dsn: str, business: Callable[[Invocation], Outcome]) -
         connection.execute("CREATE SCHEMA recipe; SET search_path TO recipe")
         connection.execute(statements()["schema"])
         connection.execute(_EFFECTS)
-    kwargs = {"autocommit": True, "options": "-c search_path=recipe -c lock_timeout=2s"}
+    kwargs = {"autocommit": True, "options": "-c search_path=recipe -c lock_timeout=20s"}
     async with (
         AsyncConnectionPool(dsn, kwargs=kwargs, min_size=1, max_size=8, timeout=30.0) as pool,
         asyncio.timeout(60),

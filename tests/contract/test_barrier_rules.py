@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +14,7 @@ import pytest
 
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
 from orchestrator.simulation.participants import Outcome
+from participants.server import Participant
 from tests.contract.barrier_subject import (
     ACTION,
     BROKEN,
@@ -40,8 +42,13 @@ async def subject(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         async with sql_participant(dsn, business) as participant:
             yield on_postgres(participant.send, dsn, "recipe", "effect")
         return
-    async with running(service(tmp_path), dsn) as participant, connected(participant.port) as client:
+    async with patient(tmp_path, dsn) as participant, connected(participant.port) as client:
         yield real(client, dsn)
+
+
+def patient(folder: Path, dsn: str) -> AbstractAsyncContextManager[Participant]:
+    """A participant that waits for others at work on a key, also while the machine stands still for a moment."""
+    return running(service(folder), dsn, lock_wait_max_s=9.0, pool_wait_max_s=9.0)
 
 
 def stale(outcome: Outcome) -> bool:
@@ -210,7 +217,7 @@ async def test_a_random_history_is_answered_alike(database: str, tmp_path: Path)
     """The same calls in the same order to all of them: every answer and the ledgers agree."""
     chance, simulated = random.Random(11), model()
     async with (
-        running(service(tmp_path), database) as participant,
+        patient(tmp_path, database) as participant,
         connected(participant.port) as client,
         sql_participant(database, business) as recipe,
     ):

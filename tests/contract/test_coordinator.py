@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from orchestrator.leadership import etcd as etcd_module
 from orchestrator.leadership.errors import HistoryGone, LeaseGone
 from orchestrator.leadership.etcd import EtcdCoordinator
 from orchestrator.leadership.etcd_transport import EtcdAccess
@@ -28,7 +29,18 @@ from orchestrator.leadership.port import (
     Txn,
 )
 
-SOON_S = 10.0
+SOON_S = 30.0
+
+
+def patient(endpoints: tuple[str, ...]) -> EtcdCoordinator:
+    """A client that waits out a machine that stands still for a moment; how long a call may take is no subject here."""
+    return EtcdCoordinator(EtcdAccess(endpoints, call_timeout_s=SOON_S))
+
+
+@pytest.fixture
+def patient_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch that gives up a member after seconds of silence, and not after one."""
+    monkeypatch.setattr(etcd_module, "_WATCH_SILENCE_S", SOON_S / 2)
 
 
 @dataclass(frozen=True)
@@ -64,12 +76,12 @@ class Subject:
 
 
 @pytest.fixture(params=["memory", "etcd"])
-async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+async def subject(request: pytest.FixtureRequest, patient_watches: None) -> AsyncIterator[Subject]:
     prefix = f"/baton/{uuid.uuid4().hex}/"
     if request.param == "memory":
         yield Subject(MemoryCoordinator(MemoryStore()), prefix)
         return
-    coordinator = EtcdCoordinator(EtcdAccess(request.getfixturevalue("etcd_single").endpoints))
+    coordinator = patient(request.getfixturevalue("etcd_single").endpoints)
     yield Subject(coordinator, prefix)
     await coordinator.close()
 

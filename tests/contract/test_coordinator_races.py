@@ -21,7 +21,9 @@ from orchestrator.leadership.etcd_transport import EtcdAccess
 from orchestrator.leadership.memory import MemoryCoordinator, MemoryStore
 from orchestrator.leadership.port import Change, Coordinator, Delete, Equal, Field, Get, Put, Txn
 
-from .test_coordinator import SOON_S, Subject, take
+from .test_coordinator import SOON_S, Subject, patient, patient_watches, take
+
+__all__ = ["patient_watches"]
 
 ROUNDS = 20
 
@@ -39,14 +41,13 @@ class Pair:
 
 
 @pytest.fixture(params=["memory", "etcd"])
-async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
+async def pair(request: pytest.FixtureRequest, patient_watches: None) -> AsyncIterator[Pair]:
     prefix = f"/baton/{uuid.uuid4().hex}/"
     if request.param == "memory":
         store = MemoryStore()
         yield Pair(Subject(MemoryCoordinator(store), prefix), Subject(MemoryCoordinator(store), prefix))
         return
-    access = EtcdAccess(request.getfixturevalue("etcd_single").endpoints)
-    coordinators = [EtcdCoordinator(access) for _ in range(2)]
+    coordinators = [patient(request.getfixturevalue("etcd_single").endpoints) for _ in range(2)]
     yield Pair(*(Subject(coordinator, prefix) for coordinator in coordinators))
     for coordinator in coordinators:
         await coordinator.close()

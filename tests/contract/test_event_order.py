@@ -172,18 +172,22 @@ async def test_a_reader_misses_nothing_when_a_stopped_statement_comes_late(datab
     migrate(database)
     insert_pending(database)
     chance = random.Random(1)
-    log = PostgresSagaLog(settings(database, "r1", timeout_s=0.5), Metrics("test", "r1"))
+    log = PostgresSagaLog(settings(database, "r1", timeout_s=1.5), Metrics("test", "r1"))
     term = await log.raise_epoch(claim(1))
     assert term is not None
     running = asyncio.create_task(term.run())
     async with followed(database) as follower:
-        ((pid,),) = ask(database, f"SELECT pid FROM pg_stat_activity WHERE {_WRITERS}")
         writing = await begin(term, chance)
         await asyncio.sleep(0.01)
+        ((pid,),) = ask(database, f"SELECT pid FROM pg_stat_activity WHERE {_WRITERS}")
         os.kill(int(str(pid)), signal.SIGSTOP)
         try:
             # Sent again on a new connection; if the stopped backend holds its rows, it must wait for the end of that.
-            await asyncio.sleep(1.0)
+            another = f"SELECT 1 FROM pg_stat_activity WHERE {_WRITERS} AND pid <> {pid}"
+            async with asyncio.timeout(WITHIN_S):
+                while not (all(task.done() for task in writing) or ask(database, another)):
+                    await asyncio.sleep(0.02)
+            await asyncio.wait(writing, timeout=0.5)
         finally:
             os.kill(int(str(pid)), signal.SIGCONT)
         await asyncio.wait_for(asyncio.gather(*writing), WITHIN_S)

@@ -91,7 +91,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     dsn: str = request.getfixturevalue("database")
     migrate(dsn)
     log, other = (
-        PostgresSagaLog(LogSettings(dsn, replica, 0, 5.0, 0.2, 4.0, 4000), Metrics("test", replica))
+        PostgresSagaLog(LogSettings(dsn, replica, 0, 10.0, 3.0, 20.0, 4000), Metrics("test", replica))
         for replica in ("r1", "r2")
     )
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
@@ -109,7 +109,7 @@ async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
             await connection.execute("UPDATE baton.saga SET cancel_reason = %s WHERE id = %s", [reason, identity])
             await connection.execute("NOTIFY baton_work, '0:cancel'")
 
-        pool = Pool(dsn, "test", 2, 5.0, Metrics("test", "r1"))
+        pool = Pool(dsn, "test", 2, 20.0, Metrics("test", "r1"))
         box, pauses = SignalBox(pool), PostgresPauses(pool, 0)
 
         async def pause_row(kind: PauseKind, name: str) -> UUID:
@@ -249,7 +249,7 @@ async def test_an_overtaken_epoch_writes_nothing(store: Store) -> None:
         saga = await write(term, await pending(term), Ready())
         async with await serve(store, 2) as successor:
             with pytest.raises(Fenced):
-                await asyncio.wait_for(_append_and_run(term, saga), 10)
+                await asyncio.wait_for(_append_and_run(term, saga), 30)
             with pytest.raises(Fenced):
                 await term.prove()
             (stored,) = await unfinished(successor)
@@ -310,7 +310,7 @@ async def test_a_notification_wakes_the_listener(store: Store) -> None:
     async with await serve(store, 1) as term:
         woken = asyncio.Event()
         listening = asyncio.create_task(term.listen(woken.set))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await woken.wait()
             woken.clear()
             await store.insert(saga_id(1))

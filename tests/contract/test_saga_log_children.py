@@ -42,7 +42,7 @@ async def test_a_child_is_begun_once_and_its_end_wakes_the_leader_and_is_told_to
         assert await told(term) == []
         woken = asyncio.Event()
         listening = asyncio.create_task(term.listen(woken.set))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await woken.wait()
             woken.clear()
             child = await write(term, child, OK)

@@ -55,7 +55,7 @@ async def test_a_write_in_flight_is_in_the_scan_after_the_raise_or_never_happens
     heard = dict(acknowledged)
     first = await everything(successor)
     # The old leader finds out by its next write, and has no other way to go on.
-    ends = await asyncio.wait_for(_end_of(running, writing), 20)
+    ends = await asyncio.wait_for(_end_of(running, writing), 60)
     assert all(isinstance(end, Fenced) for end in ends)
     with pytest.raises(Fenced):
         await old.prove()

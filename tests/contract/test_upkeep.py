@@ -87,8 +87,8 @@ async def world(database: str) -> AsyncIterator[World]:
     migrate(database)
     with psycopg.connect(database) as connection:
         connection.execute("INSERT INTO baton.fence VALUES (0, 7, 'c', 7, 'r1', now())")
-    pool = Pool(database, "test", 3, 10.0, Metrics("test", "r1"))
-    log = PostgresUpkeepLog(UpkeepLogSettings(database, "r1", 0, 10.0, 5.0), pool)
+    pool = Pool(database, "test", 3, 30.0, Metrics("test", "r1"))
+    log = PostgresUpkeepLog(UpkeepLogSettings(database, "r1", 0, 30.0, 20.0), pool)
     yield World(database, log, Reader(pool, 0))
     await log.close()
     await pool.close()
@@ -120,7 +120,7 @@ async def write_at_random(dsn: str, seed: int, statements: int) -> None:
 
 async def test_the_tally_is_exact_at_every_moment_while_many_write_and_fold(world: World) -> None:
     writers = [asyncio.create_task(write_at_random(world.dsn, seed, 60)) for seed in range(4)]
-    others = PostgresUpkeepLog(UpkeepLogSettings(world.dsn, "r2", 0, 10.0, 5.0), world.reader._pool)
+    others = PostgresUpkeepLog(UpkeepLogSettings(world.dsn, "r2", 0, 30.0, 20.0), world.reader._pool)
     looks = 0
     async with await psycopg.AsyncConnection.connect(world.dsn) as connection:
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)

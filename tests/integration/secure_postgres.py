@@ -14,7 +14,7 @@ from orchestrator.embedded.authority import Authority, Certificate
 from orchestrator.embedded.loopback import free_ports, release_ports
 from orchestrator.embedded.processes import Process, inherited_environment
 
-SOON_S = 30.0
+SOON_S = 60.0
 _NOBODY = 65534
 # By certificate, whose common name is that of the user; nothing else comes in.
 _HBA = "hostssl all all 127.0.0.1/32 cert\n"

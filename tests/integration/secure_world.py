@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import ssl
 import sys
 import time
@@ -31,7 +32,7 @@ from orchestrator.security.identity import identity_from
 from orchestrator.security.tokens import token_hash
 from tests.integration.secure_postgres import binaries, secure_postgres
 
-SOON_S = 30.0
+SOON_S = 60.0
 ISSUER = "https://login.example"
 READER_TOKEN, METRICS_TOKEN, EXPIRED_TOKEN = (f"{name}-token-that-nobody-guesses" for name in ("r", "m", "e"))
 
@@ -95,7 +96,7 @@ class World:
         """Of the Postgres that speaks TLS, without certificates. Skips the test where there is none."""
         if self.postgres_port is None:
             pytest.skip("no Postgres with TLS on this host: `apt-get install postgresql` brings one")
-        return f"host=127.0.0.1 port={self.postgres_port} user=baton dbname=postgres connect_timeout=5"
+        return f"host=127.0.0.1 port={self.postgres_port} user=baton dbname=postgres connect_timeout=15"
 
     @property
     def log_dsn(self) -> str:
@@ -177,7 +178,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             stack.callback(process.kill)
             if name == "replica":
                 process.wait_until(lambda: get(made, "/readyz")[0] == 200, "is not ready", SOON_S)
+            else:
+                process.wait_until(lambda: _listens(ports["participant"]), "does not listen", SOON_S)
         yield made
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def get(
@@ -187,7 +198,7 @@ def get(
     request = urllib.request.Request(f"https://127.0.0.1:{world.ports['http']}{path}", method=method, headers=headers)
     handlers = (urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=world.context(who)))
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=5) as response:
+        with urllib.request.build_opener(*handlers).open(request, timeout=10) as response:
             return response.status, response.read().decode(), dict(response.headers)
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(), dict(error.headers)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from tests.integration.beacon_host import SOON_S, BeaconHost
 
 # A busy machine takes its time for a handshake; what is decided does not depend on how long.
 PACE = ObserverPace(beat_interval_s=0.05, beat_timeout_s=0.3, connect_timeout_s=2.0, handshake_timeout_s=2.0)
+# Where an answer comes in any case: also from a process that stands still for a moment.
+PATIENT = replace(PACE, connect_timeout_s=10.0, handshake_timeout_s=10.0)
 
 BEACON = """
 import sys, time
@@ -74,7 +77,7 @@ class Host(BeaconHost):
     async def met(self, dialer: Dialer) -> Probe:
         """What a fresh connection meets."""
         async with asyncio.timeout(SOON_S):
-            met, connection, _ = await probe(self.member(), PACE, boottime_s, dialer)
+            met, connection, _ = await probe(self.member(), PATIENT, boottime_s, dialer)
         if connection is not None:
             connection.close()
         return met
@@ -116,7 +119,7 @@ async def test_a_stopped_leader_is_frozen_since_the_kernel_accepts_and_nobody_sh
 async def test_a_leader_that_started_again_is_another_process(host: Host) -> None:
     host.start("2")
     async with asyncio.timeout(SOON_S):
-        assert await Observer(PACE, dialer=host.dialer()).observe(host.member("1")) is Verdict.GONE
+        assert await Observer(PATIENT, dialer=host.dialer()).observe(host.member("1")) is Verdict.GONE
 
 
 async def test_an_impostor_accuses_nobody(host: Host, tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ async def test_an_impostor_accuses_nobody(host: Host, tmp_path: Path) -> None:
     # Nor does one that answers in the clear.
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         plain = Member("a", "1", f"127.0.0.1:{server.getsockname()[1]}", "", "", 1, "1")
-        probing = asyncio.ensure_future(probe(plain, PACE, boottime_s, host.dialer()))
+        probing = asyncio.ensure_future(probe(plain, PATIENT, boottime_s, host.dialer()))
         client, _ = await asyncio.to_thread(server.accept)
         with client:
             client.sendall(b'{"replica_id":"a","incarnation":"2"}\n')

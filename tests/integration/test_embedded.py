@@ -25,7 +25,7 @@ def test_etcd_members_share_what_one_was_told(etcd: EtcdCluster) -> None:
 def test_a_killed_etcd_member_comes_back_on_its_ports(etcd: EtcdCluster) -> None:
     member = etcd.members[1]
     member.kill()
-    member.wait(5)
+    member.wait(30)
     assert not member.healthy()
     member.start()
     member.wait_healthy()
@@ -94,7 +94,7 @@ def test_postgres_keeps_what_was_committed(postgres: Postgres, database: str, wa
         connection.execute("INSERT INTO kept VALUES (1)")
     if way == "kill":
         postgres.kill()
-        postgres.wait(5)
+        postgres.wait(30)
         postgres.start()
     else:
         postgres.restart(mode="fast" if way == "fast" else "immediate")
@@ -142,7 +142,7 @@ async def test_the_end_of_a_process_wakes_whoever_waits_for_it(tmp_path: Path) -
     waiting = asyncio.create_task(process.wait_exit())
     await asyncio.sleep(0)
     process.kill()
-    assert await asyncio.wait_for(waiting, 5) == -9
+    assert await asyncio.wait_for(waiting, 30) == -9
     assert await process.wait_exit() == -9
 
 

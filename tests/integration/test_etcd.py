@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import statistics
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ from orchestrator.leadership.port import Change, Delete, LeaseId, Put, Txn
 from orchestrator.leadership.pulse import Pulse, boottime_s
 from orchestrator.leadership.renewal import RenewalPace, RenewalThread
 
-SOON_S = 15.0
+SOON_S = 30.0
 
 
 @pytest.fixture
@@ -112,28 +115,34 @@ async def test_a_frozen_member_delays_a_read_by_the_hedge_alone(
 ) -> None:
     await put(coordinator, prefix + "a")
     followers = [member for member in etcd.members if member is not _leader(etcd)]
-    coordinator.transport.trust(followers[0].endpoint)
+    # The frozen one is waited for much longer than the hedge lasts, and than the machine may stand still.
+    hedged = EtcdCoordinator(EtcdAccess(etcd.endpoints, call_timeout_s=SOON_S))
+    hedged.transport.trust(followers[0].endpoint)
     with frozen(followers[0]):
         began_s = time.monotonic()
-        snapshot = await coordinator.range(prefix)
+        snapshot = await hedged.range(prefix)
 
         assert len(snapshot.entries) == 1
-        assert time.monotonic() - began_s < 0.8
+        assert time.monotonic() - began_s < SOON_S / 3
+    await hedged.close()
 
 
 async def test_a_transaction_at_a_frozen_member_has_an_unknown_outcome_and_the_next_one_goes_elsewhere(
-    etcd: EtcdCluster, coordinator: EtcdCoordinator, prefix: str
+    etcd: EtcdCluster, prefix: str
 ) -> None:
     follower = next(member for member in etcd.members if member is not _leader(etcd))
+    # Long enough for the others, also when the machine stands still for a moment.
+    coordinator = EtcdCoordinator(EtcdAccess(etcd.endpoints, call_timeout_s=3.0))
     await put(coordinator, prefix + "a")
     coordinator.transport.trust(follower.endpoint)
     with frozen(follower):
         began_s = time.monotonic()
         with pytest.raises(OutcomeUnknown):
             await coordinator.txn(Txn((), (Put(prefix + "b", b"1"),)))
-        assert time.monotonic() - began_s < 2.0
+        assert time.monotonic() - began_s < SOON_S / 2
 
         assert (await coordinator.txn(Txn((), (Put(prefix + "c", b"1"),)))).succeeded
+    await coordinator.close()
 
 
 @pytest.mark.parametrize("trouble", ["dead", "frozen"])
@@ -145,6 +154,10 @@ async def test_a_watch_goes_on_elsewhere_without_a_hole(
 ) -> None:
     writer = EtcdCoordinator(EtcdAccess(etcd.endpoints))
     revision = await put(coordinator, prefix + "first")
+    if trouble == "frozen":
+        # A watch that was silent for two seconds may come while the others still elect a leader: then nobody keeps it.
+        follower = next(member for member in etcd.members if member is not _leader(etcd))
+        coordinator.transport.trust(follower.endpoint)
     member = preferred(etcd, coordinator)
     async with aclosing(coordinator.watch(prefix, revision)) as batches:
         assert [change.key for change in await take(batches, 1)] == [prefix + "first"]
@@ -174,7 +187,7 @@ async def test_without_a_quorum_everything_ends_within_its_deadline_and_works_ag
         with pytest.raises(CoordinatorAway):
             async with aclosing(coordinator.watch(prefix, revision + 1)) as batches:
                 await take(batches, 10)
-        assert time.monotonic() - began_s < SOON_S
+        assert time.monotonic() - began_s < SOON_S / 2
 
     await put(coordinator, prefix + "b")
     assert prefix + "b" in {entry.key for entry in (await coordinator.range(prefix)).entries}
@@ -182,31 +195,38 @@ async def test_without_a_quorum_everything_ends_within_its_deadline_and_works_ag
 
 @pytest.mark.parametrize("trouble", ["frozen", "dead"])
 async def test_a_lease_is_renewed_without_a_gap_through_the_loss_of_a_member(etcd: EtcdCluster, trouble: str) -> None:
-    access = EtcdAccess(etcd.endpoints)
+    access = EtcdAccess(etcd.endpoints, call_timeout_s=SOON_S)
     coordinator = EtcdCoordinator(access)
-    renewal = RenewalThread(access, Pulse(), RenewalPace(interval_s=0.2, stall_max_s=600))
+    pace = RenewalPace(interval_s=0.2, stall_max_s=600)
+    renewal = RenewalThread(access, Pulse(), pace)
     renewal.start()
-    asked_at_s = boottime_s()
-    lease, ttl_s = await coordinator.grant(2)
-    renewal.hold(Lease.granted(lease, asked_at_s, ttl_s, 0.2))
     follower = next(member for member in etcd.members if member is not _leader(etcd))
-    states = set()
+    asked_at_s = boottime_s()
+    # It outlasts a machine that stands still for a moment; how quickly it is renewed is told by when it was.
+    lease, ttl_s = await coordinator.grant(10)
+    renewal.hold(Lease.granted(lease, asked_at_s, ttl_s, 0.2))
+    states, deadlines_s = set(), [_deadline_s(renewal)]
     with frozen(follower) if trouble == "frozen" else dead(follower):
-        ends_s = boottime_s() + 4
-        while boottime_s() < ends_s:
-            held = renewal.lease()
-            assert held is not None
-            states.add(held.state(boottime_s()))
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(2 * SOON_S):
+            while len(deadlines_s) < 15:
+                held = renewal.lease()
+                assert held is not None
+                states.add(held.state(boottime_s()))
+                if held.deadline_s > deadlines_s[-1]:
+                    deadlines_s.append(held.deadline_s)
+                await asyncio.sleep(0.02)
     await asyncio.to_thread(renewal.close)
     await coordinator.revoke(lease)
     await coordinator.close()
 
     assert states == {LeaseState.HELD}
+    # Nobody waits for the member that is not there: not even for as long as one round may take.
+    gaps_s = [later - sooner for sooner, later in itertools.pairwise(deadlines_s)]
+    assert statistics.median(gaps_s) < pace.timeout_s
 
 
 async def test_a_main_loop_that_stalls_loses_its_lease(etcd_single: EtcdCluster) -> None:
-    access = EtcdAccess(etcd_single.endpoints)
+    access = EtcdAccess(etcd_single.endpoints, call_timeout_s=SOON_S)
     coordinator = EtcdCoordinator(access)
     # A pulse that nobody beats.
     renewal = RenewalThread(access, Pulse(), RenewalPace(interval_s=0.1, stall_max_s=0.3))
@@ -228,11 +248,13 @@ async def test_tls_with_each_members_own_certificate(tmp_path: Path, prefix: str
     with EtcdCluster(tmp_path / "etcd", members=3, auto_tls=True, unsafe_no_fsync=True) as etcd:
         assert etcd.ca_file is not None
         access = EtcdAccess.from_files(etcd.endpoints, "", "", etcd.ca_file, None, None)
+        access = replace(access, call_timeout_s=SOON_S)
         coordinator = EtcdCoordinator(access)
         for endpoint in etcd.endpoints:
-            coordinator.transport.trust(endpoint)
-            revision = await put(coordinator, prefix + "a", endpoint.encode())
-            assert coordinator.transport.endpoints[0] == endpoint
+            # Alone: whatever is answered, this member has answered it.
+            alone = EtcdCoordinator(replace(access, endpoints=(endpoint,)))
+            revision = await put(alone, prefix + "a", endpoint.encode())
+            await alone.close()
         async with aclosing(coordinator.watch(prefix, revision)) as batches:
             assert len(await take(batches, 1)) == 1
         await _is_renewed(access, coordinator)
@@ -247,7 +269,7 @@ async def test_tls_with_each_members_own_certificate(tmp_path: Path, prefix: str
 async def test_user_and_password_and_a_token_that_expires(tmp_path: Path) -> None:
     with EtcdCluster(tmp_path / "etcd", members=1, unsafe_no_fsync=True) as etcd:
         etcd.enable_auth("baton", "secret")
-        access = EtcdAccess(etcd.endpoints, user="baton", password="secret")
+        access = EtcdAccess(etcd.endpoints, user="baton", password="secret", call_timeout_s=SOON_S / 6)
         coordinator = EtcdCoordinator(access)
         revision = await put(coordinator, "/baton/c/a")
         renewal = RenewalThread(access, Pulse(), RenewalPace(interval_s=0.1, stall_max_s=600))
@@ -296,13 +318,14 @@ async def test_a_watch_is_let_in_again_when_its_token_expired(tmp_path: Path) ->
 async def test_what_etcd_refuses_is_told_in_its_words(tmp_path: Path) -> None:
     with EtcdCluster(tmp_path / "etcd", members=1, unsafe_no_fsync=True) as etcd:
         etcd.enable_auth("baton", "secret")
-        wrong = EtcdCoordinator(EtcdAccess(etcd.endpoints, user="baton", password="guess"))
+        patient = EtcdAccess(etcd.endpoints, call_timeout_s=SOON_S)
+        wrong = EtcdCoordinator(replace(patient, user="baton", password="guess"))
         with pytest.raises(CoordinatorRefused, match="authentication failed"):
             await wrong.range("/baton/c/")
-        nobody = EtcdCoordinator(EtcdAccess(etcd.endpoints))
+        nobody = EtcdCoordinator(patient)
         with pytest.raises(CoordinatorRefused, match="user name is empty"):
             await nobody.range("/baton/c/")
-        beside = EtcdCoordinator(EtcdAccess(etcd.endpoints, user="baton", password="secret"))
+        beside = EtcdCoordinator(replace(patient, user="baton", password="secret"))
         with pytest.raises(CoordinatorRefused, match="permission denied"):
             await beside.txn(Txn((), (Delete("/elsewhere"),)))
         for client in (wrong, nobody, beside):

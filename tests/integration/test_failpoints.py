@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from orchestrator.errors import Fenced, LogUnavailable
+from orchestrator.failpoints import armed
 from orchestrator.failpoints.armed import STRUCK, arm, disarm
 from orchestrator.saga.commands import Ready
 from orchestrator.saga.machine import decide
@@ -24,7 +26,9 @@ from orchestrator.telemetry import Metrics
 from tests.unit.sagas import definition, moment
 
 SAGA = Saga(SagaId(UUID(int=1)), definition(True, True), {}, {}, datetime.now(UTC))
-WITHIN_S = 20.0
+WITHIN_S = 60.0
+# By itself Postgres ends a transaction that stays open only after so long.
+TIMEOUT_S = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +36,19 @@ def nothing_armed() -> Iterator[None]:
     yield
     disarm()
     STRUCK.clear()
+
+
+@pytest.fixture
+def wake(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """What a failpoint puts to sleep sleeps until this is set: nobody can wait for its end."""
+    woken = asyncio.Event()
+
+    async def sleep(duration_s: float) -> None:
+        async with asyncio.timeout(duration_s):
+            await woken.wait()
+
+    monkeypatch.setattr(armed, "asyncio", SimpleNamespace(sleep=sleep))
+    return woken
 
 
 @pytest.fixture
@@ -62,7 +79,7 @@ async def term(log: PostgresSagaLog) -> AsyncIterator[PostgresTermLog]:
 
 
 def saga_log_at(dsn: str, replica: str) -> PostgresSagaLog:
-    return PostgresSagaLog(LogSettings(dsn, replica, 0, 10.0, 0.2, 20.0, 4000), Metrics("test", replica))
+    return PostgresSagaLog(LogSettings(dsn, replica, 0, TIMEOUT_S, 0.2, 2 * TIMEOUT_S, 4000), Metrics("test", replica))
 
 
 def logged(dsn: str) -> list[tuple[int, str]]:
@@ -92,8 +109,10 @@ async def test_inside_an_append_the_rows_are_there_for_nobody_and_the_fence_is_h
     writing.cancel()
 
 
-async def test_a_raise_gets_past_a_writer_that_stopped_in_a_half_sent_pipeline(dsn: str, term: PostgresTermLog) -> None:
-    arm("term.append.inside", "1*sleep(2s)")
+async def test_a_raise_gets_past_a_writer_that_stopped_in_a_half_sent_pipeline(
+    dsn: str, term: PostgresTermLog, wake: asyncio.Event
+) -> None:
+    arm("term.append.inside", "1*sleep(60s)")
     successors_log = saga_log_at(dsn, "r2")
     await successors_log.reachable()
     running, events = decide(SAGA, Ready(), moment(term.epoch))
@@ -103,8 +122,9 @@ async def test_a_raise_gets_past_a_writer_that_stopped_in_a_half_sent_pipeline(d
     began_s = time.monotonic()
     successor = await successors_log.raise_epoch(Claim(0, "r2", "c1", 2, "frozen"))
     assert successor is not None
-    assert time.monotonic() - began_s < 1.0
+    assert time.monotonic() - began_s < TIMEOUT_S / 2
     assert logged(dsn) == []
+    wake.set()
     with pytest.raises(Fenced):
         await writing
     appending.cancel()
@@ -139,17 +159,18 @@ async def test_a_raise_passes_its_failpoint_whether_the_fence_takes_it_or_refuse
     await first.close()
 
 
-async def test_a_raise_gets_past_a_claimant_that_stopped_in_its_own_raise(dsn: str) -> None:
+async def test_a_raise_gets_past_a_claimant_that_stopped_in_its_own_raise(dsn: str, wake: asyncio.Event) -> None:
     stopped_log, successors_log = saga_log_at(dsn, "r1"), saga_log_at(dsn, "r2")
     await stopped_log.reachable()
     await successors_log.reachable()
-    arm("term.raise_epoch.inside", "1*sleep(3s)")
+    arm("term.raise_epoch.inside", "1*sleep(60s)")
     stopped = asyncio.create_task(stopped_log.raise_epoch(Claim(0, "r1", "c1", 1, "vacant")))
     await struck("term.raise_epoch.inside")
     began_s = time.monotonic()
     successor = await successors_log.raise_epoch(Claim(0, "r2", "c1", 2, "frozen"))
     assert successor is not None
-    assert time.monotonic() - began_s < 1.0
+    assert time.monotonic() - began_s < TIMEOUT_S / 2
+    wake.set()
     with pytest.raises(LogUnavailable):
         await stopped
     await successor.close()

@@ -35,7 +35,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running(dsn: str, timeout_s: float = 5.0) -> AsyncIterator[Running]:
+async def running(dsn: str, timeout_s: float = 30.0) -> AsyncIterator[Running]:
     metrics = Metrics("test", "r1")
     wakes: list[None] = []
     intake = Intake(IntakeSettings(dsn, "r1", 0, timeout_s, 4000), metrics, lambda: wakes.append(None))
@@ -155,25 +155,29 @@ async def test_no_acknowledged_start_is_lost_when_postgres_restarts(
     assert stored == set(acknowledged)
 
 
+async def until_started(it: Running, request_id: str) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await it.intake.start(new(request_id))
+                return
+            except LogUnavailable:
+                continue
+
+
 async def test_a_postgres_that_hangs_makes_starts_unavailable_in_time(database: str, postgres: Postgres) -> None:
     migrate(database)
-    async with running(database, timeout_s=0.5) as it:
-        await it.intake.start(new("before"))
+    async with running(database, timeout_s=1.0) as it:
+        await until_started(it, "before")
         postgres.suspend()
         try:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(10):
                 with pytest.raises(LogUnavailable, match="takes no sagas now"):
                     await it.intake.start(new("during"))
         finally:
             postgres.resume()
         # Unknown whether it was stored: the same request id gives one saga in any case.
-        async with asyncio.timeout(5):
-            while True:
-                try:
-                    await it.intake.start(new("during"))
-                    break
-                except LogUnavailable:
-                    continue
+        await until_started(it, "during")
     assert sorted(row[1] for row in rows(database)) == ["before", "during"]
 
 
@@ -193,10 +197,10 @@ async def test_a_start_is_announced_to_whoever_listens(started: Running, databas
     async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
         await connection.execute("LISTEN baton_work")
         await started.intake.start(new("order-1"))
-        heard = [n.payload async for n in connection.notifies(timeout=5, stop_after=1)]
+        heard = [n.payload async for n in connection.notifies(timeout=20, stop_after=1)]
         await started.intake.start(new("order-1"))
         await connection.execute("NOTIFY baton_work, 'end'")
-        heard += [n.payload async for n in connection.notifies(timeout=5, stop_after=1)]
+        heard += [n.payload async for n in connection.notifies(timeout=20, stop_after=1)]
     assert heard == ["0:pending", "end"]
 
 
@@ -205,6 +209,6 @@ async def test_nobody_is_left_waiting_when_the_intake_ends(database: str) -> Non
     async with running(database) as it:
         starts = [asyncio.create_task(it.intake.start(new(f"order-{number}"))) for number in range(50)]
         await asyncio.sleep(0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         answers = await asyncio.gather(*starts, return_exceptions=True)
     assert {type(answer) for answer in answers} <= {LogUnavailable, Started}

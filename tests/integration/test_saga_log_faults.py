@@ -84,7 +84,8 @@ async def test_a_writer_that_stopped_with_the_fence_row_does_not_hold_up_the_rai
         began = time.monotonic()
         successor = await log.raise_epoch(claim(2))
         assert successor is not None
-        assert time.monotonic() - began < 1.0
+        # Nobody else would ever have ended the zombie; to wait for it, try after try, takes longer.
+        assert time.monotonic() - began < 3.0
         with pytest.raises(psycopg.OperationalError):
             zombie.execute("SELECT 1")
     with pytest.raises(Fenced):
@@ -202,7 +203,7 @@ async def test_a_leader_without_postgres_resigns_in_time(tmp_path_factory: pytes
         began = time.monotonic()
         with pytest.raises(Resign):
             await asyncio.wait_for(term.prove(), 20)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
         assert not await log.reachable()
         server.resume()
         await end(term, writing)

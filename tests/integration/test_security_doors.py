@@ -28,7 +28,7 @@ def hello_from(world: World, who: str | None) -> bytes:
     """The first line of the beacon; empty when it hangs up instead."""
     try:
         with (
-            socket.create_connection(("127.0.0.1", world.ports["peer"]), timeout=5) as plain,
+            socket.create_connection(("127.0.0.1", world.ports["peer"]), timeout=20) as plain,
             world.context(who).wrap_socket(plain, server_hostname="127.0.0.1") as secured,
         ):
             return secured.recv(512)
@@ -45,7 +45,7 @@ def test_the_heartbeat_is_told_to_replicas_alone(world: World, who: str | None) 
 
 
 def test_the_heartbeat_is_not_told_in_plain_text(world: World) -> None:
-    with socket.create_connection(("127.0.0.1", world.ports["peer"]), timeout=5) as plain:
+    with socket.create_connection(("127.0.0.1", world.ports["peer"]), timeout=20) as plain:
         plain.sendall(b"hello\n" * 10)
         with contextlib.suppress(ConnectionError):
             assert b"replica_id" not in plain.recv(512)

@@ -160,8 +160,16 @@ async def test_the_participant_obeys_replicas_alone(world: World) -> None:
             assert await code_of(stub.Do(echo_pb2.EchoRequest(), metadata=metadata, timeout=10)) is expected
 
 
+async def until_it_leads(world: World) -> None:
+    async with asyncio.timeout(SOON_S), world.channel("api", "operator") as channel:
+        stub: Any = cluster_pb2_grpc.ClusterServiceStub(channel)  # type: ignore[no-untyped-call]
+        while (await stub.GetCluster(cluster_pb2.GetClusterRequest(), timeout=10)).leader.replica_id != "r1":
+            await asyncio.sleep(0.02)
+
+
 async def test_every_action_of_an_operator_is_in_the_audit_log_and_every_try_of_others(world: World) -> None:
     asked = cluster_pb2.StepDownRequest(reason="for the audit")
+    await until_it_leads(world)
     for who in ("reader", "operator"):
         async with world.channel("api", who) as channel:
             stub: Any = cluster_pb2_grpc.ClusterServiceStub(channel)  # type: ignore[no-untyped-call]

@@ -26,7 +26,7 @@ from orchestrator.security.identity import identity_from
 from participants import tls as participants_tls
 from participants.tls import Certificates, Doorkeeper
 
-SOON_S = 20.0
+SOON_S = 60.0
 METHOD = "/baton.v1.ClusterService/GetCluster"
 
 
