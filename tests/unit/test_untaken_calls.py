@@ -35,8 +35,8 @@ class Busy(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(one)
 
 
-async def codes_of_three_calls(options: dict[str, int]) -> list[str]:
-    """What becomes of three calls that come at the same time to a server with these options."""
+async def codes_of_calls_at_once(options: dict[str, int]) -> list[str]:
+    """What becomes of five calls that come at the same time to a server with these options."""
     server = grpc.aio.server(options=list(options.items()))
     server.add_generic_rpc_handlers((Busy(),))
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
@@ -45,7 +45,7 @@ async def codes_of_three_calls(options: dict[str, int]) -> list[str]:
 
     def call() -> None:
         with grpc.insecure_channel(address) as channel:
-            futures = [channel.unary_unary("/a/b").future(b"", timeout=60) for _ in range(3)]
+            futures = [channel.unary_unary("/a/b").future(b"", timeout=60) for _ in range(5)]
             errors: list[Any] = [future.exception() for future in futures]
             codes.extend("OK" if error is None else error.code().name for error in errors)
 
@@ -64,4 +64,4 @@ def test_a_call_waits_for_as_long_as_its_caller_does(who: str) -> None:
 
 async def test_that_is_what_the_argument_says() -> None:
     """With a shorter time, what takes gRPC half a minute by default takes a second."""
-    assert "CANCELLED" in await codes_of_three_calls({**OPTIONS["replica"], ARGUMENT: 1})
+    assert "CANCELLED" in await codes_of_calls_at_once({**OPTIONS["replica"], ARGUMENT: 1})
