@@ -53,7 +53,7 @@ CHECKS = (
 PIP_TO_UV = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_CERT": "SSL_CERT_FILE"}
 # A registry that is slow, or fails now and then, is asked again more often than uv and pip do of their own accord.
 UV_PATIENCE = {"UV_HTTP_TIMEOUT": "120", "UV_HTTP_RETRIES": "8"}
-PIP_PATIENCE = ("--timeout", "60", "--retries", "8")
+PIP_PATIENCE = {"PIP_DEFAULT_TIMEOUT": "60", "PIP_RETRIES": "8"}
 
 
 class SetupFailed(Exception):
@@ -184,7 +184,8 @@ def find_uv() -> str:
             "or put uv on PATH. It said:\n{}".format(base, made.stdout.decode(errors="replace").strip())
         )
     pip = [str(TOOLS / "uv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir"]
-    if subprocess.call([*pip, "--disable-pip-version-check", *PIP_PATIENCE, "uv==" + UV_VERSION]) != 0:
+    environment = {**PIP_PATIENCE, **os.environ}
+    if subprocess.call([*pip, "--disable-pip-version-check", "uv==" + UV_VERSION], env=environment) != 0:
         raise SetupFailed(
             "uv could not be downloaded (see above). Without a network, put uv on PATH; "
             "behind a proxy, set HTTPS_PROXY; for a mirror, PIP_INDEX_URL"
