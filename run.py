@@ -51,6 +51,9 @@ CHECKS = (
 
 # What a user may have told pip, in the words of uv.
 PIP_TO_UV = {"PIP_INDEX_URL": "UV_DEFAULT_INDEX", "PIP_CERT": "SSL_CERT_FILE"}
+# A registry that is slow, or fails now and then, is asked again more often than uv and pip do of their own accord.
+UV_PATIENCE = {"UV_HTTP_TIMEOUT": "120", "UV_HTTP_RETRIES": "8"}
+PIP_PATIENCE = {"PIP_DEFAULT_TIMEOUT": "60", "PIP_RETRIES": "8"}
 
 
 class SetupFailed(Exception):
@@ -181,7 +184,8 @@ def find_uv() -> str:
             "or put uv on PATH. It said:\n{}".format(base, made.stdout.decode(errors="replace").strip())
         )
     pip = [str(TOOLS / "uv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-input", "--no-cache-dir"]
-    if subprocess.call([*pip, "--disable-pip-version-check", "uv==" + UV_VERSION]) != 0:
+    environment = {**PIP_PATIENCE, **os.environ}
+    if subprocess.call([*pip, "--disable-pip-version-check", "uv==" + UV_VERSION], env=environment) != 0:
         raise SetupFailed(
             "uv could not be downloaded (see above). Without a network, put uv on PATH; "
             "behind a proxy, set HTTPS_PROXY; for a mirror, PIP_INDEX_URL"
@@ -212,11 +216,13 @@ def run_uv(uv: str, *arguments: str, stdin: str = "") -> None:
 
 
 def uv_environment() -> "dict[str, str]":
-    """The caller's environment, with what pip was told told to uv, and a cache that can be written."""
+    """The caller's environment, with what pip was told told to uv, patience, and a cache that can be written."""
     environment = dict(os.environ)
     for pip_name, uv_name in PIP_TO_UV.items():
         if pip_name in environment:
             environment.setdefault(uv_name, environment[pip_name])
+    for name, value in UV_PATIENCE.items():
+        environment.setdefault(name, value)
     folder = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
     while not folder.exists():
         folder = folder.parent

@@ -39,6 +39,8 @@ MIGRATIONS = files("participants") / "migrations"
 
 # As far as gRPC counts: calls are bounded by the pool and by the caller, and a burst must not be answered CANCELLED.
 _UNBOUNDED = 2**31 - 1
+# Longer than anybody waits: a call that is not taken up at once must not be answered CANCELLED either.
+_UNTAKEN_MAX_S = 86_400
 
 
 class BadAddress(Exception):
@@ -198,6 +200,7 @@ def _options(settings: ParticipantSettings) -> Sequence[tuple[str, int]]:
         ("grpc.so_reuseport", 0),
         ("grpc.server.max_pending_requests", _UNBOUNDED),
         ("grpc.server.max_pending_requests_hard_limit", _UNBOUNDED),
+        ("grpc.server_max_unrequested_time_in_server", _UNTAKEN_MAX_S),
         ("grpc.max_concurrent_streams", _UNBOUNDED),
         ("grpc.max_receive_message_length", settings.message_bytes_max),
         ("grpc.max_send_message_length", settings.message_bytes_max),

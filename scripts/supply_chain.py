@@ -24,7 +24,8 @@ SBOM_TOOL = "cyclonedx-bom==7.5.0"
 AUDIT_TOOL = "pip-audit==2.10.1"
 # In this order; the first one that knows anything counts.
 ADVISORY_SERVICES = ("pypi", "osv")
-TIMEOUT_S = 90
+# For each program, which is downloaded the first time.
+TIMEOUT_S = 240
 
 # Advisories that do not concern Baton, by id, with the reason. Look at each again when the lock file is renewed.
 ACCEPTED: dict[str, str] = {}
@@ -62,12 +63,12 @@ def audit_of(report: dict[str, Any], accepted: dict[str, str]) -> Audit:
     return Audit(len(packages), len(known), tuple(holes))
 
 
-def make_sbom(uv: str, output: Path) -> str | None:
+def make_sbom(uv: Uv, output: Path) -> str | None:
     """Write the SBOM; None, or why that cannot be done."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    argv = [uv, "tool", "run", "--from", SBOM_TOOL, "cyclonedx-py", "requirements", "--validate"]
+    argv = ["--from", SBOM_TOOL, "cyclonedx-py", "requirements", "--validate"]
     argv += ["--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible", "-o", str(output), str(LOCK)]
-    done = run(argv)
+    done = uv.run(argv)
     if isinstance(done, str):
         return done
     if done.returncode != 0:
@@ -78,12 +79,12 @@ def make_sbom(uv: str, output: Path) -> str | None:
     return f"the SBOM lacks {', '.join(sorted(missing))}" if missing else None
 
 
-def audit(uv: str) -> Audit:
+def audit(uv: Uv) -> Audit:
     """Ask the services one after the other."""
     for service in ADVISORY_SERVICES:
-        argv = [uv, "tool", "run", "--from", AUDIT_TOOL, "pip-audit", "--requirement", str(LOCK), "--disable-pip"]
+        argv = ["--from", AUDIT_TOOL, "pip-audit", "--requirement", str(LOCK), "--disable-pip"]
         argv += ["--require-hashes", "--vulnerability-service", service, "--timeout", "10"]
-        done = run([*argv, "--progress-spinner", "off", "--format", "json"])
+        done = uv.run([*argv, "--progress-spinner", "off", "--format", "json"])
         if isinstance(done, str):
             continue
         try:
@@ -95,21 +96,31 @@ def audit(uv: str) -> Audit:
     return Audit(0, 0)
 
 
-def run(argv: list[str]) -> subprocess.CompletedProcess[str] | str:
-    """Run a command; why it could not be, if it could not."""
-    try:
-        return subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
+@dataclass(frozen=True)
+class Uv:
+    """The uv that brings the programs, and what it is told of proxies, mirrors and patience."""
+
+    path: str
+    environment: dict[str, str]
+
+    def run(self, arguments: list[str]) -> subprocess.CompletedProcess[str] | str:
+        """Run a program of a package; why it could not be, if it could not."""
+        argv = [self.path, "tool", "run", *arguments]
+        try:
+            return subprocess.run(
+                argv, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=ROOT, env=self.environment, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
 
 
 def main(arguments: list[str]) -> int:
     """Do both, also after one has failed."""
     sys.path.insert(0, str(ROOT))
-    from run import SetupFailed, find_uv
+    from run import SetupFailed, find_uv, uv_environment
 
     try:
-        uv = find_uv()
+        uv = Uv(find_uv(), uv_environment())
     except SetupFailed as error:
         print(f"supply chain: SKIPPED: {error}")
         return 0

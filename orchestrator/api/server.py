@@ -74,6 +74,8 @@ _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 # More calls at once are refused with RESOURCE_EXHAUSTED: most of them wait for sagas, and cost memory alone.
 CALLS_MAX = 30_000
+# Longer than anybody waits for an answer.
+UNTAKEN_MAX_S = 86_400
 
 
 class CannotListen(BatonError):
@@ -246,6 +248,8 @@ def _options(message_bytes_max: int) -> list[tuple[str, int]]:
         # Bursts beyond 1,000 calls that are not yet taken up would be answered CANCELLED by default.
         ("grpc.server.max_pending_requests", CALLS_MAX),
         ("grpc.server.max_pending_requests_hard_limit", 2 * CALLS_MAX),
+        # So would be those that are not taken up within 30 s, which is for the deadline of the caller to say.
+        ("grpc.server_max_unrequested_time_in_server", UNTAKEN_MAX_S),
         # A client that has vanished is noticed within seconds: the ping's own timeout overrules the keep-alive's.
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 5_000),

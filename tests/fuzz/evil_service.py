@@ -85,6 +85,11 @@ class EvilService(grpc.GenericRpcHandler):
                 await context.abort(grpc.StatusCode.UNKNOWN, "\x00\x1b[31m\u2028\uffff{}%s" * 20)
             case "hangs-up":
                 context.cancel()  # type: ignore[attr-defined]
+            # A stream that a busy machine has not opened in time is not waited for: what is told of it comes here.
+            case "huge-batch" | "no-batch":
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "as told")
+            case "answers-others" | "answers-twice" | "floods":
+                yield REPLIES["honest"]()
             case _:
                 yield REPLIES[manner]()
 

@@ -26,7 +26,8 @@ REPLY_BYTES_MAX = 1_000_000
 _SET = odd_service.files().SerializeToString()
 CODEC: MethodCodec = Descriptors(_SET).method("odd.Service", "Do")
 ODD = odd_service.odd_descriptor()
-_odds = messages(ODD).map(lambda message: message.SerializeToString())
+# In one order, as maps have none: the same examples in every process.
+_odds = messages(ODD).map(lambda message: message.SerializeToString(deterministic=True))
 
 
 def decoded(data: bytes) -> dict[str, Any] | None:

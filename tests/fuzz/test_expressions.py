@@ -16,7 +16,16 @@ from orchestrator.saga.mapping import EXPRESSION_CHARS_MAX, REQUEST_SIZE_MAX, Ma
 from .rounds import rounds
 from .values import json_values, size, texts
 
-_FUNCTIONS = [*growth._SMALL, *growth._LIKE_ARGUMENTS, "join", "keys", "map", "to_string", "type", "nonsense"]
+_FUNCTIONS = [
+    *sorted(growth._SMALL),
+    *sorted(growth._LIKE_ARGUMENTS),
+    "join",
+    "keys",
+    "map",
+    "to_string",
+    "type",
+    "nonsense",
+]
 
 _names = st.sampled_from(["a", "b", "input", "results", "saga", '"odd name"', "a_name_of_some_length"])
 _leaves = st.one_of(

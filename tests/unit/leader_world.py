@@ -16,6 +16,7 @@ from orchestrator.driving.registry import Compiled, Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
 from orchestrator.errors import NotFound
 from orchestrator.saga.commands import Refused, Succeeded, Unknown
+from orchestrator.saga.definition import Definition
 from orchestrator.saga.model import SagaId, SagaState
 from orchestrator.sagalog.memory import MemorySagaLog
 from orchestrator.sagalog.memory_rows import Row
@@ -28,10 +29,10 @@ Outcome = Succeeded | Refused | Unknown
 
 
 class Definitions(Registry):
-    """Knows version 1 of one definition of three steps."""
+    """Knows version 1 of one definition, of three steps unless told otherwise."""
 
-    def __init__(self) -> None:
-        self._definition = definition(True, True, True)
+    def __init__(self, known: Definition | None = None) -> None:
+        self._definition = known or definition(True, True, True)
 
     async def get(self, name: str, version: int) -> Compiled:
         if (name, version) != ("test", 1):
@@ -89,11 +90,15 @@ def stored(number: int, version: int = 1) -> Row:
 
 
 def leader(
-    store: MemorySagaLog, participants: Participants, sagas_max: int = 100, metrics: Metrics | None = None
+    store: MemorySagaLog,
+    participants: Participants,
+    sagas_max: int = 100,
+    metrics: Metrics | None = None,
+    known: Definition | None = None,
 ) -> Leader:
     settings = LeaderSettings(shard=0, sagas_max=sagas_max, recovery_page=10, poll_interval_s=0.05)
     clocks = Clocks(time.monotonic, lambda: 0.5)
-    return Leader(store, Means(Definitions(), participants, settings, clocks, metrics or Metrics("test", "r1")))
+    return Leader(store, Means(Definitions(known), participants, settings, clocks, metrics or Metrics("test", "r1")))
 
 
 @asynccontextmanager

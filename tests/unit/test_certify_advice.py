@@ -112,7 +112,7 @@ def test_the_advice_is_whole_however_large_the_requests_are() -> None:
 
 def test_the_advised_command_runs() -> None:
     words = advised("text: input.x", "text: input.x")
-    result = CliRunner().invoke(app, [*words[1:-1], "--timeout", "0.3"])
+    result = CliRunner().invoke(app, [*words[1:-1], "--timeout", "30"])
     # Nobody listens there: as far as that it has come.
     assert result.exit_code == 3
     assert "127.0.0.1:1" in result.output

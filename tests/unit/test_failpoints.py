@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -24,6 +25,8 @@ from orchestrator.failpoints.terms import Action, BadTerms, Term, Terms, parse, 
 APPEND = "term.append.before"
 TXN = "etcd.txn.after"
 BEAT = "beacon.send.before"
+# For a program to start and to end, on a machine that has other things to do.
+WITHIN_S = 120.0
 
 
 @pytest.fixture(autouse=True)
@@ -149,23 +152,29 @@ async def test_a_sleep_pauses_its_task_and_a_block_the_whole_loop() -> None:
 def test_a_hold_lets_no_other_thread_run() -> None:
     for action, others_run in (("block", True), ("hold", False)):
         arm(APPEND, f"{action}(200ms)")
-        lateness_s, ready, done = 0.0, threading.Event(), threading.Event()
+        ran_at_s: list[float] = []
+        done = threading.Event()
 
-        def watch(ready: threading.Event = ready, done: threading.Event = done) -> None:
-            nonlocal lateness_s
-            ready.set()
+        def watch(ran_at_s: list[float] = ran_at_s, done: threading.Event = done) -> None:
             while not done.is_set():
-                slept_s = time.monotonic()
+                ran_at_s.append(time.monotonic())
                 time.sleep(0.001)
-                lateness_s = max(lateness_s, time.monotonic() - slept_s)
+            ran_at_s.append(time.monotonic())
 
         thread = threading.Thread(target=watch)
         thread.start()
-        ready.wait()
+        while not ran_at_s:
+            time.sleep(0.001)
+        began_s = time.monotonic()
         strike_in_thread(APPEND)
+        ended_s = time.monotonic()
         done.set()
         thread.join()
-        assert (lateness_s < 0.15) is others_run
+        if others_run:
+            # Once before it is blocked and once behind that, the other one may run in any case.
+            assert sum(began_s < at_s < ended_s for at_s in ran_at_s) > 2
+        else:
+            assert max(after_s - before_s for before_s, after_s in pairwise(ran_at_s)) >= 0.2
 
 
 _PASS = """
@@ -185,7 +194,7 @@ def run(terms: str) -> subprocess.Popen[str]:
 
 def test_an_exit_is_a_kill() -> None:
     process = run("1*off->exit")
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=WITHIN_S)
     assert process.returncode == -signal.SIGKILL
     assert "survived" not in out
     assert "failpoint_strikes" in out + err
@@ -194,12 +203,12 @@ def test_an_exit_is_a_kill() -> None:
 def test_a_stop_lasts_until_somebody_sends_sigcont() -> None:
     process = run("1*stop")
     stat = Path(f"/proc/{process.pid}/stat")
-    give_up_s = time.monotonic() + 30
+    give_up_s = time.monotonic() + WITHIN_S
     while stat.read_text().rpartition(")")[2].split()[0] != "T":
         assert process.poll() is None
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
     process.send_signal(signal.SIGCONT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 0
     assert "survived" in out

@@ -249,8 +249,10 @@ def test_nobody_there_is_no_leader() -> None:
 @pytest.mark.parametrize(("status", "leading"), [(200, True), (503, False), (401, False), (301, False)])
 @pytest.mark.parametrize("secure", [False, True])
 def test_the_replica_is_asked_in_the_clear_or_over_tls(
-    certificate: Path, status: int, leading: bool, secure: bool
+    certificate: Path, monkeypatch: pytest.MonkeyPatch, status: int, leading: bool, secure: bool
 ) -> None:
+    monkeypatch.setattr(leader_label, "_REPLICA_TIMEOUT_S", _WITHIN_S)
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status if self.path == "/leaderz" else 404)

@@ -29,7 +29,7 @@ from orchestrator.telemetry import Metrics
 
 from .sagas import Says, graph_definition
 
-WITHIN_S = 20.0
+WITHIN_S = 120.0
 FEW, MANY = 20, 120
 BYTES_MAX = 200
 RARELY_S = 3600.0
