@@ -27,7 +27,7 @@ from orchestrator.pb.baton.v1.saga_pb2 import (
 from orchestrator.saga.commands import Refused, Succeeded
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.migrate import migrate
-from tests.integration.api_world import INPUT, ApiWorld, api_world, descriptors, field_violations, refusal
+from tests.integration.api_world import INPUT, ApiWorld, api_world, descriptors, field_violations, impatient, refusal
 
 ENDED = {SagaState.SAGA_STATE_COMPLETED, SagaState.SAGA_STATE_COMPENSATED, SagaState.SAGA_STATE_FAILED}
 
@@ -233,7 +233,8 @@ async def test_a_move_that_was_stored_without_a_leader_is_heeded_by_the_next(wor
         await world.waits_for("reserve")
     # Nobody leads: the order is kept.
     await world.apply(text(more=TELL.format(order="input.order_id", rest="")))
-    answer = await world.move(saga_id, timeout=0.6)
+    with impatient():
+        answer = await world.move(saga_id)
     assert (answer.heeded, answer.saga.version) == (False, 1)
     async with world.api.leading():
         await world.told(saga_id)
