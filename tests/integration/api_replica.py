@@ -10,9 +10,8 @@ from orchestrator.sagalog.port import StoredDefinition
 from tests.integration.api_serving import serving
 from tests.integration.api_world import definition, descriptors
 
-
-# A caller that waits is answered in the middle of its time, not a tenth of a second before its end: that is over when the
-# machine stands still for as long.
+# A caller that waits is answered in the middle of its time, not a tenth of a second before its end, which has passed
+# when the machine stands still for as long.
 saga_service._ANSWER_EARLY_S = 60.0
 
 

@@ -30,7 +30,6 @@ from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.start_holds import PostgresStartHolds
 from orchestrator.telemetry import Metrics
 
-
 # Longer than this machine stands still when everybody wants it.
 TIMEOUT_S = 10.0
 

@@ -216,8 +216,10 @@ async def test_calls_under_way_are_answered_when_a_replica_stops(database: str) 
         waiting = asyncio.ensure_future(api.sagas.StartSaga(saga_pb2.StartSagaRequest(**_waiting()), timeout=60))
         watching = asyncio.ensure_future(api.call_with_id("WatchSaga", saga_id))
         starting = [asyncio.ensure_future(api.sagas.StartSaga(_numbered(number))) for number in range(50)]
+        watcher = api.served.server._watcher
         async with asyncio.timeout(20):
-            while api.count() < 51:
+            # A stream that is still on its way to the watcher is cut off, for nobody waits for streams.
+            while api.count() < 51 or not watcher._watches or not watcher._ends:
                 await asyncio.sleep(0.01)
             await api.served.server.stop(10)
             answer = await waiting

@@ -257,7 +257,7 @@ async def test_postgres_away_is_said_in_time() -> None:
 async def test_waiting_for_a_free_connection_has_an_end(settings: LogSettings) -> None:
     pool = Pool(settings.dsn, "test", 1, 0.5, Metrics("test", "r1"))
     try:
-        # Held by hand: a statement that holds it has the same patience, and may let go a moment before the other gives up.
+        # Held by hand: a statement that holds it has the same patience, and may let go before the other one gives up.
         async with pool._slots:
             with pytest.raises(LogUnavailable, match="was free"):
                 await pool.fetch(sql("SELECT 1"), {})
