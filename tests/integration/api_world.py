@@ -187,7 +187,7 @@ class ApiWorld:
     async def call_with_id(self, method: str, saga_id: str) -> Any:
         """Call a method of the SagaService that takes nothing but an id; a stream to its end."""
         request = getattr(saga_pb2, f"{method}Request")(saga_id=saga_id)
-        call = getattr(self.sagas, method)(request, timeout=10)
+        call = getattr(self.sagas, method)(request, timeout=60)
         if method == "WatchSaga":
             return [transition async for transition in call]
         return await call
@@ -206,7 +206,7 @@ class ApiWorld:
 
     async def until_called(self, step: str) -> None:
         """Wait until a participant was called for this step."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while step not in self.participants.called:
                 await asyncio.sleep(0.005)
 

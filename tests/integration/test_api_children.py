@@ -58,7 +58,7 @@ async def start(api: ApiWorld) -> str:
 
 
 async def ended(api: ApiWorld, saga_id: str) -> Saga:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (saga := (await api.get(saga_id)).saga).state not in ENDED:
             await asyncio.sleep(0.02)
         return saga
@@ -72,7 +72,7 @@ def child(api: ApiWorld, parent: str) -> tuple[str, str]:
 
 
 async def until(api: ApiWorld, saga_id: str, step: str, status: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (step, status) not in [(t.step, t.status) for t in (await api.get(saga_id)).history]:
             await asyncio.sleep(0.02)
 

@@ -89,7 +89,7 @@ class World:
 
     async def told(self, saga_id: str) -> None:
         """Wait until the leader has read a signal for the saga, which is under way."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 term = self.api.leader._term
                 driven = None if term is None else term.driven(SagaId(UUID(saga_id)))
@@ -98,7 +98,7 @@ class World:
                 await asyncio.sleep(0.01)
 
     async def until(self, saga_id: str, so: Callable[[GetSagaResponse], bool]) -> GetSagaResponse:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not so(answer := await self.api.get(saga_id)):
                 await asyncio.sleep(0.02)
             return answer
@@ -107,7 +107,7 @@ class World:
         return await self.until(saga_id, lambda answer: answer.saga.state in ENDED)
 
     async def waits_for(self, step: str, times: int = 1) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.api.participants.called.count(step) < times:
                 await asyncio.sleep(0.02)
 
@@ -326,7 +326,7 @@ async def test_a_move_is_an_event_and_stands_in_the_counts_of_nothing_else(world
         await world.ended(saga_id)
     events: Any = EventServiceStub(world.api.channel)  # type: ignore[no-untyped-call]
     stream = events.StreamEvents(StreamEventsRequest(types=["baton.saga.v1.moved"]), timeout=20)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for answer in stream:
             if answer.HasField("event"):
                 break

@@ -73,7 +73,7 @@ class World:
 
     async def until(self, saga_id: str, *seen: tuple[str, str]) -> Saga:
         """Wait until the saga's history has all these steps and statuses; the saga then."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 answer = await self.api.get(saga_id)
                 told = [(transition.step, transition.status) for transition in answer.history]
@@ -82,7 +82,7 @@ class World:
                 await asyncio.sleep(0.02)
 
     async def ended(self, saga_id: str) -> Saga:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (saga := (await self.api.get(saga_id)).saga).state not in ENDED:
                 await asyncio.sleep(0.02)
             return saga

@@ -204,7 +204,7 @@ async def test_of_many_starts_in_one_call_each_is_answered_on_its_own(api: ApiWo
 
 async def test_a_start_that_waits_answers_at_the_end(api: ApiWorld) -> None:
     async with api.leading():
-        answer = await api.sagas.StartSaga(request(wait=True), timeout=10)
+        answer = await api.sagas.StartSaga(request(wait=True), timeout=60)
     assert answer.saga.state == SagaState.SAGA_STATE_COMPLETED
     assert list(answer.saga.steps_executed) == [1, 2]
     assert orjson.loads(answer.saga.result_json)["steps_compensated"] == []
@@ -213,7 +213,7 @@ async def test_a_start_that_waits_answers_at_the_end(api: ApiWorld) -> None:
 async def test_a_start_that_waits_tells_of_a_compensated_saga(api: ApiWorld) -> None:
     api.participants.answers["pay"] = Refused("FAILED_PRECONDITION", "card declined")
     async with api.leading():
-        answer = await api.sagas.StartSaga(request(wait=True), timeout=10)
+        answer = await api.sagas.StartSaga(request(wait=True), timeout=60)
     saga = answer.saga
     assert saga.state == SagaState.SAGA_STATE_COMPENSATED
     assert (list(saga.steps_executed), list(saga.steps_compensated)) == ([1], [1])
@@ -236,7 +236,7 @@ async def test_a_start_that_waits_answers_before_the_deadline_with_the_state_by_
 
 async def test_a_start_may_wait_for_the_saga_of_an_earlier_call(api: ApiWorld) -> None:
     first = await api.sagas.StartSaga(request(request_id="order-1"))
-    waiting = asyncio.ensure_future(api.sagas.StartSaga(request(request_id="order-1", wait=True), timeout=10))
+    waiting = asyncio.ensure_future(api.sagas.StartSaga(request(request_id="order-1", wait=True), timeout=60))
     async with api.leading():
         answer = await waiting
     assert (answer.existing, answer.saga.saga_id) == (True, first.saga.saga_id)
@@ -286,7 +286,7 @@ async def test_no_start_is_lost_or_doubled_when_postgres_restarts_under_retrying
         while not restarted.is_set() or count < 3:
             request_id = f"{number}-{count}"
             try:
-                answer = await api.sagas.StartSaga(request(request_id=request_id), timeout=20)
+                answer = await api.sagas.StartSaga(request(request_id=request_id), timeout=60)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     raise

@@ -83,7 +83,8 @@ async def frozen(context: Any) -> None:
 
 
 def client(replicas: list[FakeReplica], **options: Any) -> Client:
-    return Client([replica.endpoint for replica in replicas], **options)
+    """A client that takes no replica for frozen, unless that is what the test is about."""
+    return Client([replica.endpoint for replica in replicas], **{"attempt_max_s": 20.0, **options})
 
 
 async def test_it_stays_with_one_replica_and_spreads_when_told(replicas: list[FakeReplica]) -> None:

@@ -44,7 +44,7 @@ async def start(world: ApiWorld, of: str = "order") -> str:
 
 async def until_held(world: ApiWorld, saga_id: str) -> str:
     """What the last row of the saga says, as soon as it is held."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             history = (await world.get(saga_id)).history
             if history and history[-1].error.code == "PAUSED":
@@ -53,7 +53,7 @@ async def until_held(world: ApiWorld, saga_id: str) -> str:
 
 
 async def until_ended(world: ApiWorld, saga_id: str) -> str:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             saga = (await world.get(saga_id)).saga
             if saga.HasField("finished_at"):
@@ -124,7 +124,7 @@ async def test_a_paused_participant_is_not_called_and_the_next_leader_knows_it(w
     assert not (await stub.ListPauses(pb.ListPausesRequest())).pauses
     async with world.leading():
         assert await until_ended(world, saga_id) == "SAGA_STATE_COMPLETED"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while world.rows("SELECT released_at FROM baton.pause") == [(None,)]:
                 await asyncio.sleep(0.02)
     (ended,) = (await stub.ListPauses(pb.ListPausesRequest(ended=True))).pauses
