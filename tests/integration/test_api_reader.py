@@ -33,7 +33,7 @@ def sql(text: str) -> Statement:
 @pytest.fixture
 def settings(database: str) -> LogSettings:
     migrate(database)
-    return LogSettings(database, "r1", 0, 5.0, 0.2, 4.0, 4000)
+    return LogSettings(database, "r1", 0, 20.0, 0.2, 4.0, 4000)
 
 
 @pytest.fixture

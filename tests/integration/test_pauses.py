@@ -181,7 +181,7 @@ async def test_what_is_wrong_with_an_order_is_said(
 
 
 async def test_of_many_who_pause_the_same_at_once_one_does(world: ApiWorld) -> None:
-    pool = Pool(world.dsn, "baton-pool-r2", 8, 5.0, Metrics("test", "r2"))
+    pool = Pool(world.dsn, "baton-pool-r2", 8, 20.0, Metrics("test", "r2"))
     log = PostgresPauses(pool, 0)
     try:
         people = [f"p{number}" for number in range(20)]

@@ -64,8 +64,8 @@ class World:
 @pytest.fixture
 async def world(database: str) -> AsyncIterator[World]:
     migrate(database)
-    pool = Pool(database, "baton-pool-r1", 4, 5.0, Metrics("test", "r1"))
-    upkeep = PostgresUpkeepLog(UpkeepLogSettings(database, "r1", 0, 5.0, 0.2), pool)
+    pool = Pool(database, "baton-pool-r1", 4, 20.0, Metrics("test", "r1"))
+    upkeep = PostgresUpkeepLog(UpkeepLogSettings(database, "r1", 0, 20.0, 0.2), pool)
     async with api_world(database) as api:
         registry = api.served.registry
         await registry.apply(definition("risky").replace("steps:", _POLICY), descriptors())
