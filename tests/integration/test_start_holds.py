@@ -125,6 +125,10 @@ async def test_starts_are_held_with_the_reason_and_an_operator_lets_them_through
             await asyncio.sleep(0.02)
     said = await _baton("definition", "release", "risky", "--reason", "mended", "--by", "ann", *endpoint)
     assert "let through again" in said.output, said.output
+    # Its answer may have been lost: said again, it is the same release, and nobody else's.
+    for by, told in (("ann", "let through again"), ("bob", "were not held")):
+        said = await _baton("definition", "release", "risky", "--reason", "mended", "--by", by, *endpoint)
+        assert told in said.output, said.output
     assert world.api.rows("SELECT released_by, reason FROM baton.start_hold") == [("ann", "mended")]
 
     # What ended before does not count any more; what ends from now on does.
