@@ -131,18 +131,18 @@ async def test_a_busy_replica_is_asked_again(replicas: list[FakeReplica]) -> Non
 async def test_it_gives_up_at_the_deadline_and_says_who_was_asked(replicas: list[FakeReplica]) -> None:
     for replica in replicas:
         replica.trouble = failing(grpc.StatusCode.UNAVAILABLE, "Postgres is away")
-    async with client(replicas, deadline_s=1.0) as calls:
+    async with client(replicas, deadline_s=2.0) as calls:
         began_s = time.monotonic()
-        with pytest.raises(ApiUnavailable, match=r"within 1\.0 s; the last one said UNAVAILABLE: Postgres is away"):
+        with pytest.raises(ApiUnavailable, match=r"within 2\.0 s; the last one said UNAVAILABLE: Postgres is away"):
             await calls.start_saga("order", INPUT)
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - began_s < 8
     assert all(replica.asked for replica in replicas)
 
 
 async def test_that_the_last_attempt_had_no_time_hides_nothing(replicas: list[FakeReplica]) -> None:
     replicas[0].trouble = failing(grpc.StatusCode.UNAVAILABLE, "Postgres is away", times=1)
     replicas[1].trouble = frozen
-    async with client(replicas[:2], deadline_s=1.0, attempt_max_s=5.0) as calls:
+    async with client(replicas[:2], deadline_s=2.0, attempt_max_s=5.0) as calls:
         with pytest.raises(ApiUnavailable, match="the last one said UNAVAILABLE: Postgres is away"):
             await calls.start_saga("order", INPUT)
     assert replicas[1].asked
