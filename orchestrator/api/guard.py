@@ -57,10 +57,16 @@ class Guard(grpc.aio.ServerInterceptor):
 
 @dataclass(slots=True)
 class _Visit:
-    """One call that was let in."""
+    """One call that was let in: who makes it, from where, and in whose name, where that is noted.
+
+    All of it is read at the door. A stream whose caller has gone away is left when gRPC has forgotten the call: asked
+    about it then, gRPC reads memory that is no longer there, and the process dies.
+    """
 
     caller: Caller
     account: Account
+    peer: str
+    behalf: str
 
 
 class _Door:
@@ -75,6 +81,8 @@ class _Door:
     async def enter(self, request: Any, context: Context, *, stream: bool) -> _Visit:
         """Let the call in, or end it with the status that says why not."""
         caller = None
+        peer = context.peer() if self._rule.audited else ""
+        behalf = _behalf(context) if self._rule.audited else ""
         try:
             caller = self._caller(context)
             self._gate.check(caller, self._rule, self._method)
@@ -83,10 +91,10 @@ class _Door:
             cost = max(1, len(getattr(request, "requests", ())))
             account = self._gate.enter(caller, stream=stream, cost=cost, size_bytes=size_bytes)
         except (Unauthenticated, Forbidden, LimitReached) as error:
-            self._note(caller, request, context, _CODES[type(error)].name, str(error))
+            self._note(caller, request, peer, behalf, _CODES[type(error)].name, str(error))
             await abort(context, error)
         serve(caller)
-        return _Visit(caller, account)
+        return _Visit(caller, account, peer, behalf)
 
     def leave(
         self, visit: _Visit, request: Any, context: Context, error: BaseException | None, *, stream: bool
@@ -102,7 +110,8 @@ class _Door:
             case _:
                 outcome = code.name if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN.name
         details: Any = context.details() if error is not None else ""
-        self._note(visit.caller, request, context, outcome, details if isinstance(details, str) else "")
+        message = details if isinstance(details, str) else ""
+        self._note(visit.caller, request, visit.peer, visit.behalf, outcome, message)
 
     def _caller(self, context: Context) -> Caller:
         if self._rule.role is None:
@@ -116,25 +125,30 @@ class _Door:
                 authorization = value if isinstance(value, str) else value.decode(errors="replace")
         return self._gate.identify(names_in(context.auth_context()), authorization)
 
-    def _note(self, caller: Caller | None, request: Any, context: Context, outcome: str, message: str) -> None:
+    def _note(self, caller: Caller | None, request: Any, peer: str, behalf: str, outcome: str, message: str) -> None:
         if not self._rule.audited:
             return
         name = "nobody known" if caller is None else caller.name
-        if caller is not None and caller.by == "certificate" and caller.has(Role.REPLICA):
-            behalf = [str(value) for key, value in context.invocation_metadata() or () if key == ON_BEHALF_KEY]
-            name = f"{behalf[0][:200]} via {name}" if behalf else name
+        if behalf and caller is not None and caller.by == "certificate" and caller.has(Role.REPLICA):
+            name = f"{behalf} via {name}"
         self._record(
             Action(
                 at=datetime.now(UTC),
                 caller=name,
                 recognized_by="nothing" if caller is None else caller.by,
-                peer=context.peer(),
+                peer=peer,
                 action=self._method.rpartition(".")[2],
                 target=target_of(request),
                 outcome=outcome,
                 message=message,
             )
         )
+
+
+def _behalf(context: Context) -> str:
+    """In whose name the call says that it is made; empty when it says nothing of the kind."""
+    found = (str(value) for key, value in context.invocation_metadata() or () if key == ON_BEHALF_KEY)
+    return next(found, "")[:200]
 
 
 _CODES: dict[type[BatonError], grpc.StatusCode] = {

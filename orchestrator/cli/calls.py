@@ -85,9 +85,11 @@ class Calls:
         give_up_at_s = time.monotonic() + deadline_s
         backoff = Backoff()
         tried: set[str] = set()
+        said: grpc.aio.AioRpcError | None = None
         while True:
             endpoint = self.route.next()
-            timeout_s = max(0.001, min(attempt_max_s, give_up_at_s - time.monotonic()))
+            left_s = give_up_at_s - time.monotonic()
+            timeout_s = max(0.001, min(attempt_max_s, left_s))
             try:
                 answer = await getattr(self.stub(endpoint, method.stub), method.name)(request, timeout=timeout_s)
             except grpc.aio.AioRpcError as error:
@@ -101,8 +103,10 @@ class Calls:
                 if not fresh:
                     pause_s = max(pause_s, retry_delay_s(error))
                 unknown = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+                # That an attempt had no time left says less than what was wrong before it.
+                said = said if said is not None and unknown and left_s < attempt_max_s else error
                 if time.monotonic() + pause_s >= give_up_at_s or (unknown and not method.repeatable):
-                    raise self.unavailable(error, deadline_s) from None
+                    raise self.unavailable(said, deadline_s) from None
                 await asyncio.sleep(pause_s)
             else:
                 self.route.succeeded(endpoint)

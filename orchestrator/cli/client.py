@@ -54,6 +54,7 @@ _Sagas = saga_pb2_grpc.SagaServiceStub
 _Definitions = saga_pb2_grpc.DefinitionServiceStub
 _Versions = versions_pb2_grpc.VersionServiceStub
 _Cluster = cluster_pb2_grpc.ClusterServiceStub
+_Certificates = certification_pb2_grpc.CertificationServiceStub
 
 _START = Method(_Sagas, "StartSaga", saga_pb2.StartSagaResponse)
 _RUN = Method(_Sagas, "StartSaga", saga_pb2.StartSagaResponse, attempt_max_s=WAIT_MAX_S)
@@ -72,12 +73,8 @@ _RETIRE = Method(_Versions, "RetireDefinition", versions_pb2.RetireDefinitionRes
 _REINSTATE = Method(_Versions, "ReinstateDefinition", versions_pb2.ReinstateDefinitionResponse)
 _RETIREMENTS = Method(_Versions, "ListRetirements", versions_pb2.ListRetirementsResponse)
 _GET_CLUSTER = Method(_Cluster, "GetCluster", cluster_pb2.GetClusterResponse)
-_RECORD = Method(
-    certification_pb2_grpc.CertificationServiceStub, "RecordCertificate", certification_pb2.RecordCertificateResponse
-)
-_LIST_CERTIFICATES = Method(
-    certification_pb2_grpc.CertificationServiceStub, "ListCertificates", certification_pb2.ListCertificatesResponse
-)
+_RECORD = Method(_Certificates, "RecordCertificate", certification_pb2.RecordCertificateResponse)
+_LIST_CERTIFICATES = Method(_Certificates, "ListCertificates", certification_pb2.ListCertificatesResponse)
 # After a timeout somebody else may lead, who was not meant.
 _STEP_DOWN = Method(_Cluster, "StepDown", cluster_pb2.StepDownResponse, attempt_max_s=WAIT_MAX_S, repeatable=False)
 
@@ -126,7 +123,10 @@ class Client:
         request = _start_request(definition, input_json, version, labels, request_id)
         if start_at is not None:
             request.start_at.FromDatetime(start_at.astimezone(UTC))
-        return await self._calls.unary(_START, request, deadline_s or self.deadline_s)
+        answer = await self._calls.unary(_START, request, deadline_s or self.deadline_s)
+        # Under an id that was made here, nobody but an earlier attempt can have started it.
+        answer.existing = answer.existing and bool(request_id)
+        return answer
 
     async def run_saga(
         self,
@@ -144,7 +144,7 @@ class Client:
         request.wait = True
         answer = await self._calls.unary(_RUN, request, deadline_s or self.deadline_s)
         # Whether somebody else had started it, the first answer knows; the later ones find our own.
-        existing = answer.existing
+        existing = answer.existing and bool(request_id)
         while answer.saga.state not in TERMINAL and (left_s := give_up_at_s - time.monotonic()) > 0:
             try:
                 answer = await self._calls.unary(_RUN, request, left_s)

@@ -59,7 +59,7 @@ LEFT JOIN LATERAL (
     WHERE saga_id = page.id AND position > 0
     ORDER BY position, sequence DESC
 ) AS l ON l.status = 'waiting'
-ORDER BY page.asked_at, page.id, l.at;
+ORDER BY page.asked_at, page.id, l.at, l.position;
 
 -- name: parked
 SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(finished_at)), 0)::float8

@@ -30,6 +30,9 @@ from orchestrator.sagalog.signal_box import SignalBox
 from orchestrator.sagalog.start_holds import PostgresStartHolds
 from orchestrator.telemetry import Metrics
 
+# Longer than this machine stands still when everybody wants it.
+TIMEOUT_S = 10.0
+
 
 def member(replica_id: str, api_address: str = "") -> Member:
     """A replica as it stands in etcd."""
@@ -89,9 +92,9 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    dsn: str, leadership: Leadership | None = None, listen: str = "127.0.0.1:0", timeout_s: float = 2.0
+    dsn: str, leadership: Leadership | None = None, listen: str = "127.0.0.1:0", timeout_s: float = TIMEOUT_S
 ) -> AsyncIterator[Served]:
-    """Serve the API of one replica, wired as in the real one."""
+    """Serve the API of one replica, wired as in the real one; `timeout_s` is its patience with Postgres."""
     metrics = Metrics("test", "r1")
     wakes: list[None] = []
     pool = Pool(dsn, "baton-reads-0-r1", 8, timeout_s, metrics)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import psycopg
+import pytest
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from orchestrator.api import patience
 from orchestrator.driving.leader import Leader
 from orchestrator.driving.registry import Registry
 from orchestrator.driving.term import Clocks, LeaderSettings, Means
@@ -26,7 +28,7 @@ from orchestrator.sagalog.port import Claim
 from orchestrator.sagalog.postgres import LogSettings, PostgresSagaLog
 from orchestrator.telemetry import Metrics
 from participants.pb.shop.v1 import inventory_pb2, payment_pb2
-from tests.integration.api_serving import Leadership, ObedientParticipants, Served, serving
+from tests.integration.api_serving import TIMEOUT_S, Leadership, ObedientParticipants, Served, serving
 
 INPUT = {"order_id": "o-1", "lines": [{"stock_code": "85123A", "quantity": 2}], "amount": "17.85"}
 
@@ -76,6 +78,17 @@ def descriptors() -> bytes:
     for file in files.values():
         file.CopyToProto(described.file.add())
     return described.SerializeToString()
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Calls wait only a moment for a leader that is not there, and have all the time to be answered.
+
+    A deadline of which half is a moment has passed when the machine stands still for as long.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(patience, "_PATIENCE_S", 0.2)
+        yield
 
 
 @dataclass(frozen=True)
@@ -174,7 +187,7 @@ class ApiWorld:
     async def call_with_id(self, method: str, saga_id: str) -> Any:
         """Call a method of the SagaService that takes nothing but an id; a stream to its end."""
         request = getattr(saga_pb2, f"{method}Request")(saga_id=saga_id)
-        call = getattr(self.sagas, method)(request, timeout=10)
+        call = getattr(self.sagas, method)(request, timeout=60)
         if method == "WatchSaga":
             return [transition async for transition in call]
         return await call
@@ -193,7 +206,7 @@ class ApiWorld:
 
     async def until_called(self, step: str) -> None:
         """Wait until a participant was called for this step."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while step not in self.participants.called:
                 await asyncio.sleep(0.005)
 
@@ -213,11 +226,13 @@ class ApiWorld:
 
 
 @asynccontextmanager
-async def api_world(dsn: str, leadership: Leadership | None = None) -> AsyncIterator[ApiWorld]:
-    """A replica's API with a client, and the definition `order`."""
+async def api_world(
+    dsn: str, leadership: Leadership | None = None, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[ApiWorld]:
+    """A replica's API with a client, and the definition `order`; `timeout_s` is its patience with Postgres."""
     participants = ObedientParticipants()
-    async with serving(dsn, leadership) as served:
-        settings = LogSettings(dsn, "r1", 0, 2.0, 0.2, 4.0, 4000)
+    async with serving(dsn, leadership, timeout_s=timeout_s) as served:
+        settings = LogSettings(dsn, "r1", 0, timeout_s, 0.2, 2 * timeout_s, 4000)
         leader = a_leader(settings, served.registry, participants, served.metrics)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{served.port}") as channel:
             world = ApiWorld(dsn, channel, participants, leader, served)

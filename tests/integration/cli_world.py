@@ -55,10 +55,8 @@ def served(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iter
     process = Process("api", argv, inherited_environment("BATON_"), log)
     process.start()
     world = Served(dsn, port)
-    # The client asks until the replica answers.
-    assert world.baton("cluster", "status").exit_code == 0, log.read_text()
-    while not world.json("definition", "list"):
-        pass
+    process.wait_until(lambda: world.baton("cluster", "status").exit_code == 0, "does not answer", 120)
+    process.wait_until(lambda: bool(world.json("definition", "list")), "has no definition", 120)
     yield world
     process.stop()
     release_ports(ports)

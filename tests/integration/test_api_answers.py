@@ -14,7 +14,7 @@ from orchestrator.pb.baton.v1.saga_pb2 import ApplyDefinitionRequest, SagaState,
 from orchestrator.saga.commands import Accepted, Refused, Succeeded
 from orchestrator.sagalog.migrate import migrate
 from participants.pb.shop.v1 import inventory_pb2, payment_pb2
-from tests.integration.api_world import INPUT, api_world, descriptors, field_violations, refusal
+from tests.integration.api_world import INPUT, api_world, descriptors, field_violations, impatient, refusal
 from tests.integration.test_api_signals import DEFINITION, World
 
 
@@ -123,7 +123,8 @@ async def test_integers_of_64_bits_and_large_numbers_of_answers_come_out_as_they
         await world.until(saga_id, ("consent", "waiting"))
     text = '{"most": 18446744073709551615, "least": -9223372036854775808, "mass": 1e23}'
     consent = steps.ApproveStepRequest(saga_id=saga_id, step="consent", by="anna", result_json=text)
-    assert not (await world.steps.ApproveStep(consent, timeout=0.4)).heeded
+    with impatient():
+        assert not (await world.steps.ApproveStep(consent, timeout=20)).heeded
     # The next leader reads it from the log, and writes on.
     async with world.api.leading():
         await world.ended(saga_id)
@@ -137,7 +138,8 @@ async def test_an_answer_that_an_older_release_took_down_as_it_came_is_still_rea
         saga_id = await world.start()
         await world.until(saga_id, ("reserve", "waiting"))
     request = steps.CompleteStepRequest(token=f"{saga_id}/reserve", response_json="{}")
-    assert not (await world.steps.CompleteStep(request, timeout=0.4)).heeded
+    with impatient():
+        assert not (await world.steps.CompleteStep(request, timeout=20)).heeded
     world.api.execute("UPDATE baton.signal SET result = %s WHERE verb = 'complete'", '{"reservation": "r1"}')
     async with world.api.leading():
         await world.until(saga_id, ("consent", "waiting"))

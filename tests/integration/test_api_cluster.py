@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -88,7 +89,16 @@ async def test_a_bad_definition_names_its_field_and_stores_nothing(api: ApiWorld
     assert api.rows("SELECT count(*) FROM baton.definition") == [(1,)]
 
 
-async def test_an_address_that_does_not_resolve_is_named(api: ApiWorld) -> None:
+async def test_an_address_that_does_not_resolve_is_named(api: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = socket.getaddrinfo
+
+    def look_up(host: Any, *args: Any, **options: Any) -> Any:
+        if host == "nowhere.invalid":
+            # As every name server says of it; the one of this machine may take its time.
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     yaml = definition().replace("127.0.0.1:1", "nowhere.invalid:7501")
     error = await refusal(apply(api, yaml, descriptor_set=b""))
     assert error.code is grpc.StatusCode.INVALID_ARGUMENT
@@ -125,12 +135,11 @@ async def test_an_epoch_is_told_with_no_other_leader_than_its_own(database: str)
         answer = await api.cluster.GetCluster(cluster_pb2.GetClusterRequest())
         assert (answer.leader.replica_id, answer.epoch, answer.leading_since.seconds) == ("r3", 0, 0)
         leadership.holder = None
-        answer = await api.cluster.GetCluster(cluster_pb2.GetClusterRequest())
-        assert (answer.leader.replica_id, answer.epoch > 0) == ("", True)
+        assert (await until_epoch(api)).leader.replica_id == ""
 
 
 async def until_epoch(api: ApiWorld) -> cluster_pb2.GetClusterResponse:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (answer := await api.cluster.GetCluster(cluster_pb2.GetClusterRequest())).epoch == 0:
             await asyncio.sleep(0.01)
     return answer
@@ -217,8 +226,10 @@ async def test_calls_under_way_are_answered_when_a_replica_stops(database: str) 
         waiting = asyncio.ensure_future(api.sagas.StartSaga(saga_pb2.StartSagaRequest(**_waiting()), timeout=60))
         watching = asyncio.ensure_future(api.call_with_id("WatchSaga", saga_id))
         starting = [asyncio.ensure_future(api.sagas.StartSaga(_numbered(number))) for number in range(50)]
-        async with asyncio.timeout(20):
-            while api.count() < 51:
+        watcher = api.served.server._watcher
+        async with asyncio.timeout(60):
+            # A stream that is still on its way to the watcher is cut off, for nobody waits for streams.
+            while api.count() < 51 or not watcher._watches or not watcher._ends:
                 await asyncio.sleep(0.01)
             await api.served.server.stop(10)
             answer = await waiting

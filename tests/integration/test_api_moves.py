@@ -27,7 +27,7 @@ from orchestrator.pb.baton.v1.saga_pb2 import (
 from orchestrator.saga.commands import Refused, Succeeded
 from orchestrator.saga.model import SagaId
 from orchestrator.sagalog.migrate import migrate
-from tests.integration.api_world import INPUT, ApiWorld, api_world, descriptors, field_violations, refusal
+from tests.integration.api_world import INPUT, ApiWorld, api_world, descriptors, field_violations, impatient, refusal
 
 ENDED = {SagaState.SAGA_STATE_COMPLETED, SagaState.SAGA_STATE_COMPENSATED, SagaState.SAGA_STATE_FAILED}
 
@@ -89,7 +89,7 @@ class World:
 
     async def told(self, saga_id: str) -> None:
         """Wait until the leader has read a signal for the saga, which is under way."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 term = self.api.leader._term
                 driven = None if term is None else term.driven(SagaId(UUID(saga_id)))
@@ -98,7 +98,7 @@ class World:
                 await asyncio.sleep(0.01)
 
     async def until(self, saga_id: str, so: Callable[[GetSagaResponse], bool]) -> GetSagaResponse:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not so(answer := await self.api.get(saga_id)):
                 await asyncio.sleep(0.02)
             return answer
@@ -107,7 +107,7 @@ class World:
         return await self.until(saga_id, lambda answer: answer.saga.state in ENDED)
 
     async def waits_for(self, step: str, times: int = 1) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self.api.participants.called.count(step) < times:
                 await asyncio.sleep(0.02)
 
@@ -233,7 +233,8 @@ async def test_a_move_that_was_stored_without_a_leader_is_heeded_by_the_next(wor
         await world.waits_for("reserve")
     # Nobody leads: the order is kept.
     await world.apply(text(more=TELL.format(order="input.order_id", rest="")))
-    answer = await world.move(saga_id, timeout=0.6)
+    with impatient():
+        answer = await world.move(saga_id)
     assert (answer.heeded, answer.saga.version) == (False, 1)
     async with world.api.leading():
         await world.told(saga_id)
@@ -325,7 +326,7 @@ async def test_a_move_is_an_event_and_stands_in_the_counts_of_nothing_else(world
         await world.ended(saga_id)
     events: Any = EventServiceStub(world.api.channel)  # type: ignore[no-untyped-call]
     stream = events.StreamEvents(StreamEventsRequest(types=["baton.saga.v1.moved"]), timeout=20)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for answer in stream:
             if answer.HasField("event"):
                 break

@@ -19,8 +19,8 @@ import pytest
 
 from orchestrator.embedded.loopback import free_ports, release_ports
 from orchestrator.embedded.processes import Process, inherited_environment
-from orchestrator.pb.baton.v1.saga_pb2 import StartSagaRequest
-from orchestrator.pb.baton.v1.saga_pb2_grpc import SagaServiceStub
+from orchestrator.pb.baton.v1.saga_pb2 import ListDefinitionsRequest, StartSagaRequest
+from orchestrator.pb.baton.v1.saga_pb2_grpc import DefinitionServiceStub, SagaServiceStub
 from orchestrator.sagalog.migrate import migrate
 from tests.integration.api_world import INPUT
 
@@ -49,12 +49,15 @@ class Replica(Process):
         self.port = port
 
     async def serve(self) -> None:
-        """Start, after the end of the last run, and return when the API answers."""
+        """Start, after the end of the last run, and return when the API answers, and has the definition."""
         if self.exit_status is not None or self.alive:
             await self.wait_exit()
         self.start()
         async with channel((self.port,)) as probe, asyncio.timeout(60):
             await probe.channel_ready()
+            stub: Any = DefinitionServiceStub(probe)  # type: ignore[no-untyped-call]
+            while not (await stub.ListDefinitions(ListDefinitionsRequest())).definitions:
+                await asyncio.sleep(0.02)
 
 
 @pytest.fixture

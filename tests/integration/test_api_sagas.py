@@ -40,7 +40,7 @@ async def api(database: str) -> AsyncIterator[ApiWorld]:
 
 async def start(api: ApiWorld, **changes: Any) -> str:
     fields = {"definition": "order", "input_json": orjson.dumps(INPUT).decode(), **changes}
-    answer = await api.sagas.StartSaga(StartSagaRequest(**fields), timeout=10)
+    answer = await api.sagas.StartSaga(StartSagaRequest(**fields), timeout=60)
     return str(answer.saga.saga_id)
 
 
@@ -50,7 +50,7 @@ async def ended(api: ApiWorld, **changes: Any) -> str:
 
 
 async def watch(api: ApiWorld, saga_id: str, after: int = 0) -> list[Transition]:
-    call = api.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id, after_sequence=after), timeout=10)
+    call = api.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id, after_sequence=after), timeout=60)
     return [transition async for transition in call]
 
 
@@ -167,7 +167,7 @@ async def test_a_watch_from_the_past_tells_everything_and_ends(api: ApiWorld) ->
 async def test_a_watch_tells_each_transition_as_it_happens(api: ApiWorld) -> None:
     api.participants.hold("pay")
     saga_id = await start(api)
-    call = api.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=20)
+    call = api.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=60)
     heard: list[tuple[str, str]] = []
 
     async def hear() -> None:
@@ -176,12 +176,12 @@ async def test_a_watch_tells_each_transition_as_it_happens(api: ApiWorld) -> Non
 
     listening = asyncio.create_task(hear())
     async with api.leading():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while heard != COMPLETED[:3]:
                 await asyncio.sleep(0.005)
         assert not listening.done()
         api.participants.release("pay")
-        await asyncio.wait_for(listening, 10)
+        await asyncio.wait_for(listening, 60)
     assert heard == COMPLETED
 
 
@@ -255,13 +255,13 @@ async def test_what_a_definition_marks_as_secret_is_shown_by_no_method(api: ApiW
     api.participants.answers["reserve"] = Succeeded({"id": "r-1"})
     api.participants.answers["pay"] = Succeeded({"receipt": {"code": "xyzzy-7"}, "paid": True})
     request = StartSagaRequest(definition="discreet", input_json=orjson.dumps(INPUT).decode())
-    started = (await api.sagas.StartSaga(request, timeout=10)).saga
+    started = (await api.sagas.StartSaga(request, timeout=60)).saga
     request.wait = True
     async with api.leading():
-        done = (await api.sagas.StartSaga(request, timeout=10)).saga
+        done = (await api.sagas.StartSaga(request, timeout=60)).saga
     api.participants.answers["pay"] = Refused("FAILED_PRECONDITION", "the card does not hold 17.85")
     async with api.leading():
-        refused = (await api.sagas.StartSaga(request, timeout=10)).saga
+        refused = (await api.sagas.StartSaga(request, timeout=60)).saga
     seen: list[Any] = [started, done, refused, await api.get(done.saga_id), await api.get(refused.saga_id)]
     seen += [*await watch(api, done.saga_id), *await watch(api, refused.saga_id)]
     seen.append(await api.sagas.ListSagas(ListSagasRequest(definition="discreet")))

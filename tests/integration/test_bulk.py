@@ -132,8 +132,12 @@ class Dying(bulk_pb2_grpc.BulkServiceServicer):
 
     def __init__(self, reader: Any) -> None:
         self.reader = reader
+        self.dead = False
 
     async def BulkCancel(self, request: bulk_pb2.BulkCancelRequest, context: Any) -> AsyncIterator[Any]:
+        if self.dead:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "killed before")
+        self.dead = True
         reports = carry_out(CancelOrder(self.reader, request.reason), self.reader, request)
         yield await anext(reports)
         await anext(reports)
@@ -294,7 +298,7 @@ async def test_all_parked_sagas_of_a_definition_are_taken_up_again(api: ApiWorld
         return [row[0] for row in api.rows("SELECT state FROM baton.saga ORDER BY id")]
 
     async def until(expected: list[str]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await states() != expected:
                 await asyncio.sleep(0.01)
 

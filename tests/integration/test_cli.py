@@ -158,7 +158,7 @@ def test_endpoints_come_as_a_comma_list_and_a_dead_one_is_passed_over(served: Se
 
 
 def test_waiting_tells_by_its_exit_status_how_the_saga_ended(served: Served) -> None:
-    waiting = (*START, "--request-id", "cli-wait", "--wait", "--timeout", "0.5", "--json")
+    waiting = (*START, "--request-id", "cli-wait", "--wait", "--timeout", "3", "--json")
     unended = served.baton(*waiting)
     assert unended.exit_code == 5
     saga_id = json.loads(unended.stdout)["saga_id"]

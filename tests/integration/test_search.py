@@ -129,7 +129,8 @@ async def all_pages(search: Search, wanted: SagaFilter, size: int = 10) -> tuple
 
 
 async def test_pages_follow_each_other_without_gap_or_overlap(crowd: Crowd) -> None:
-    found, pages = await all_pages(crowd.search, SagaFilter(labels={"tier": "gold"}), size=7)
+    patient = Search(crowd.search._pool, page_s=60.0)
+    found, pages = await all_pages(patient, SagaFilter(labels={"tier": "gold"}), size=7)
     assert found == list(range(SAGAS, 0, -100))
     assert pages == math.ceil(len(found) / 7)
 
@@ -158,8 +159,7 @@ async def test_an_expression_that_is_too_much_for_one_saga_is_refused_in_time(da
     pool = Pool(database, "test", 2, 20.0, Metrics("test", "r1"), 0.3)
     try:
         search = Search(pool)
-        found = await search.find(SagaFilter(input_path='$.many[*] ? (@ == "1-8")'), None, 10)
-        assert [number(saga.input) for saga in found.sagas] == [8]
+        assert (await all_pages(search, SagaFilter(input_path='$.many[*] ? (@ == "1-8")')))[0] == [8]
         began_s = time.monotonic()
         with pytest.raises(Rejected, match=r"on one saga, the one behind .*06$"):
             await all_pages(search, SagaFilter(input_path=f"{SLOW} ? (@ == 0)"))

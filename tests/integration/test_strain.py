@@ -23,7 +23,7 @@ from orchestrator.sagalog.strain import Strain
 
 from .api_world import INPUT, ApiWorld, api_world, refusal
 
-_WITHIN_S = 20.0
+_WITHIN_S = 60.0
 START = saga_pb2.StartSagaRequest(definition="order", input_json=json.dumps(INPUT), request_id="one")
 
 
@@ -78,8 +78,7 @@ async def test_an_absence_of_postgres_is_timed_and_over_as_soon_as_it_is_back(
 ) -> None:
     migrate(database)
     async with measuring(database) as strain:
-        await until(lambda: strain.backlog is not None)
-        assert strain.absent_s == 0
+        await until(lambda: strain.backlog is not None and strain.absent_s == 0)
         name = conninfo_to_dict(database)["dbname"]
         execute(postgres.dsn("postgres"), f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         try:
