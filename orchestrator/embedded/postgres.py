@@ -112,7 +112,7 @@ class Postgres(Process, Within):
     def create_database(self, name: str) -> str:
         """Make an empty database unless it is there already; returns its DSN."""
         with (
-            psycopg.connect(self.dsn(), autocommit=True, connect_timeout=int(_READY_TIMEOUT_S)) as connection,
+            psycopg.connect(self.dsn(), autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S) as connection,
             contextlib.suppress(psycopg.errors.DuplicateDatabase),
         ):
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
@@ -120,7 +120,7 @@ class Postgres(Process, Within):
 
     def drop_database(self, name: str) -> None:
         """Remove a database, and the connections to it, if it is there."""
-        with psycopg.connect(self.dsn(), autocommit=True, connect_timeout=int(_READY_TIMEOUT_S)) as connection:
+        with psycopg.connect(self.dsn(), autocommit=True, connect_timeout=_CONNECT_TIMEOUT_S) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def become_standby_of(self, primary: Postgres) -> None:
