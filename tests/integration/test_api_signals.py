@@ -27,6 +27,9 @@ from orchestrator.saga.commands import Accepted, Refused, Succeeded
 from orchestrator.sagalog.migrate import migrate
 from tests.integration.api_world import INPUT, ApiWorld, api_world, descriptors, field_violations, impatient, refusal
 
+# A timer's lateness, as it is promised.
+WITHIN = timedelta(seconds=1)
+
 DEFINITION = """
 name: long
 steps:
@@ -278,17 +281,28 @@ async def test_cancelling_behind_the_pivot_is_refused_with_the_reason(world: Wor
 
 
 async def test_a_saga_begins_at_its_time_and_not_before(world: World) -> None:
+    late = []
     async with world.api.leading():
-        fields = StartSagaRequest(definition="long", input_json=orjson.dumps(INPUT).decode())
-        begin_at = datetime.now(UTC) + timedelta(seconds=1.5)
-        fields.start_at.FromDatetime(begin_at)
-        started = (await world.api.sagas.StartSaga(fields, timeout=10)).saga
-        assert started.next_run_at == fields.start_at
-        # The rows are read before the clock is.
-        assert world.api.rows("SELECT state = 'PENDING' OR clock_timestamp() >= start_at FROM baton.saga") == [(True,)]
-        await world.until(started.saga_id, ("reserve", "waiting"))
-    ((first,),) = world.api.rows("SELECT min(at) FROM baton.step_log")
-    assert begin_at <= first <= begin_at + timedelta(seconds=10)
+        # The machine may stand still at any of these times: the quickest counts, and none may be early.
+        while len(late) < 3 and min(late, default=WITHIN) >= WITHIN:
+            late.append(await begins(world, datetime.now(UTC) + timedelta(seconds=1.5)))
+            assert late[-1] >= timedelta()
+    assert min(late) < WITHIN
+
+
+async def begins(world: World, at: datetime) -> timedelta:
+    """How much later than at its time a saga begins."""
+    fields = StartSagaRequest(definition="long", input_json=orjson.dumps(INPUT).decode())
+    fields.start_at.FromDatetime(at)
+    started = (await world.api.sagas.StartSaga(fields, timeout=10)).saga
+    assert started.next_run_at == fields.start_at
+    # The rows are read before the clock is.
+    pending = "SELECT state = 'PENDING' OR clock_timestamp() >= start_at FROM baton.saga ORDER BY id DESC LIMIT 1"
+    assert world.api.rows(pending) == [(True,)]
+    await world.until(started.saga_id, ("reserve", "waiting"))
+    ((first,),) = world.api.rows("SELECT at FROM baton.step_log ORDER BY saga_id DESC, sequence LIMIT 1")
+    assert isinstance(first, datetime)
+    return first - at
 
 
 async def test_a_saga_that_was_to_begin_later_ends_at_once_when_it_is_cancelled(world: World) -> None:
